@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v2beta1
+
+// The conditions of an AzureKeyVaultSecret.
+const (
+	// ConditionReady is True while the output is the last confirmed one. An
+	// AzureKeyVaultSecret without output is Ready: there is nothing to keep.
+	ConditionReady = "Ready"
+	// ConditionStalled is True while only a person can go on; absent otherwise.
+	ConditionStalled = "Stalled"
+)
+
+// The reasons of those conditions, of events, and of refused container starts.
+// Each has a page of the same name under docs/runbooks.
+const (
+	ReasonSynced            = "Synced"                      // the output is what the vault holds
+	ReasonNoOutput          = "NoOutput"                    // the spec names no output; the Env Injector may use it
+	ReasonVaultNotFound     = "VaultNotFound"               // there is no vault of this name
+	ReasonObjectNotFound    = "VaultObjectNotFound"         // the vault has no such object, or it was deleted
+	ReasonObjectDisabled    = "VaultObjectDisabled"         // the object or its version is disabled
+	ReasonForbidden         = "VaultForbidden"              // the identity lacks a permission, or the firewall refuses
+	ReasonSignInFailed      = "SignInFailed"                // Azure refused the identity itself
+	ReasonVaultUnavailable  = "VaultUnavailable"            // no answer, an outage or throttling; it is tried again
+	ReasonNotExportable     = "KeyNotExportable"            // a private key was asked for and may not leave the vault
+	ReasonOutputInvalid     = "OutputInvalid"               // the value cannot be rendered as the output asks
+	ReasonOutputConflict    = "OutputConflict"              // somebody else owns that Secret or key of it
+	ReasonApplyFailed       = "ApplyFailed"                 // the API server refused the write
+	ReasonUnknownSecret     = "AzureKeyVaultSecretNotFound" // a placeholder names none of this namespace
+	ReasonPlaceholderQuery  = "PlaceholderQueryInvalid"     // the query fits no part of the object
+	ReasonPlaceholderFormat = "PlaceholderInvalid"          // the text is not a placeholder
+)

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v2beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ObjectType is the kind of object in the vault.
+//
+// +kubebuilder:validation:Enum=secret;certificate;key;multi-key-value-secret
+type ObjectType string
+
+// What a vault holds, and how to read it.
+const (
+	ObjectSecret      ObjectType = "secret"
+	ObjectCertificate ObjectType = "certificate"
+	ObjectKey         ObjectType = "key"
+	// ObjectMultiKeyValue is a secret whose value is a JSON or YAML object.
+	ObjectMultiKeyValue ObjectType = "multi-key-value-secret"
+)
+
+// ContentType says how to read a multi-key-value-secret.
+//
+// +kubebuilder:validation:Enum=application/x-json;application/x-yaml
+type ContentType string
+
+// The two ways of writing several keys in one secret.
+const (
+	ContentJSON ContentType = "application/x-json"
+	ContentYAML ContentType = "application/x-yaml"
+)
+
+// AzureKeyVaultSecret names one object of an Azure Key Vault and, optionally,
+// the Secret or ConfigMap that the Controller keeps equal to it. Without an
+// output it serves the Env Injector alone.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:storageversion
+// +kubebuilder:resource:path=azurekeyvaultsecrets,singular=azurekeyvaultsecret,shortName=akvs,categories=all
+// +kubebuilder:printcolumn:name="Vault",type=string,JSONPath=`.spec.vault.name`,description="Which Key Vault the object is in"
+// +kubebuilder:printcolumn:name="Vault Object",type=string,JSONPath=`.spec.vault.object.name`,description="The object's name in the vault"
+// +kubebuilder:printcolumn:name="Secret Name",type=string,JSONPath=`.status.secretName`,description="The Secret that is kept equal to it"
+// +kubebuilder:printcolumn:name="ConfigMap Name",type=string,priority=1,JSONPath=`.status.configMapName`,description="The ConfigMap that is kept equal to it"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the output is what the vault holds"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why, in one word"
+// +kubebuilder:printcolumn:name="Last Synched",type=date,JSONPath=`.status.lastAzureUpdate`,description="When the output last changed"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type AzureKeyVaultSecret struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   AzureKeyVaultSecretSpec   `json:"spec"`
+	Status AzureKeyVaultSecretStatus `json:"status,omitempty"`
+}
+
+// AzureKeyVaultSecretList is a list of AzureKeyVaultSecret.
+//
+// +kubebuilder:object:root=true
+type AzureKeyVaultSecretList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []AzureKeyVaultSecret `json:"items"`
+}
+
+// AzureKeyVaultSecretSpec says which object, and where it should appear.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.secret) || self.vault.object.type == 'multi-key-value-secret' || has(self.output.secret.dataKey) || (has(self.output.secret.type) && self.output.secret.type != 'Opaque')",message="spec.output.secret.dataKey is required: it names the key of the Secret under which the value is kept"
+type AzureKeyVaultSecretSpec struct {
+	Vault Vault `json:"vault"`
+	// Where the Controller keeps the object. Leave it out to use the object with
+	// the Env Injector alone.
+	// +optional
+	Output Output `json:"output,omitempty,omitzero"`
+}
+
+// Vault names the vault and the object in it.
+type Vault struct {
+	// Name of the vault: of https://my-kv.vault.azure.net it is my-kv.
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9-]{3,24}$`
+	Name string `json:"name"`
+	// AzureIdentity is accepted for compatibility and not used yet.
+	// +optional
+	AzureIdentity *AzureIdentity `json:"azureIdentity,omitempty"`
+	Object        VaultObject    `json:"object"`
+}
+
+// AzureIdentity names an identity to read the vault with.
+type AzureIdentity struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+}
+
+// VaultObject names one object of a vault.
+//
+// +kubebuilder:validation:XValidation:rule="self.type != 'multi-key-value-secret' || has(self.contentType)",message="contentType is required for a multi-key-value-secret: application/x-json or application/x-yaml"
+type VaultObject struct {
+	// Name of the object in the vault.
+	// +kubebuilder:validation:Pattern=`^[0-9A-Za-z-]{1,127}$`
+	Name string `json:"name"`
+	// Type of the object: secret, certificate, key or multi-key-value-secret.
+	Type ObjectType `json:"type"`
+	// Version pins the object to one version, 32 hex digits. Without it the
+	// latest version is followed.
+	// +optional
+	// +kubebuilder:validation:Pattern=`^([0-9a-fA-F]{32})?$`
+	Version string `json:"version,omitempty"`
+	// ContentType says how a multi-key-value-secret is written.
+	// +optional
+	ContentType ContentType `json:"contentType,omitempty"`
+}
+
+// Output says where the object should appear.
+type Output struct {
+	// Secret to keep equal to the object.
+	// +optional
+	Secret *SecretOutput `json:"secret,omitempty"`
+	// ConfigMap to keep equal to the object.
+	// +optional
+	ConfigMap *ConfigMapOutput `json:"configMap,omitempty"`
+	// Transform changes the value before it is written, step by step.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	Transform []Transform `json:"transform,omitempty"`
+	// Transforms is what v1alpha1 calls transform.
+	// +optional
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	Transforms []Transform `json:"transforms,omitempty"`
+}
+
+// Transform is one step.
+//
+// +kubebuilder:validation:Enum=trim;base64encode;base64decode
+type Transform string
+
+// SecretOutput describes the Secret.
+type SecretOutput struct {
+	// Name of the Secret, in the namespace of the AzureKeyVaultSecret.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Name string `json:"name"`
+	// Type of the Secret, Opaque when left out.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Type string `json:"type,omitempty"`
+	// DataKey is the key under which the value is kept. Types that fix their own
+	// keys, such as kubernetes.io/tls, do not use it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	DataKey string `json:"dataKey,omitempty"`
+	// ChainOrder ensureserverfirst puts the server's certificate first and its
+	// issuers behind it.
+	// +optional
+	// +kubebuilder:validation:Enum=ensureserverfirst
+	ChainOrder string `json:"chainOrder,omitempty"`
+}
+
+// ConfigMapOutput describes the ConfigMap.
+type ConfigMapOutput struct {
+	// Name of the ConfigMap, in the namespace of the AzureKeyVaultSecret.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Name string `json:"name"`
+	// DataKey is the key under which the value is kept.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	DataKey string `json:"dataKey"`
+}
+
+// AzureKeyVaultSecretStatus says what the Controller last made of it.
+type AzureKeyVaultSecretStatus struct {
+	// Conditions: Ready, and Stalled while a person must act.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// ObservedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// ObjectVersion is the version of the vault object in the output.
+	// +optional
+	ObjectVersion string `json:"objectVersion,omitempty"`
+	// SecretName is the Secret that was last written.
+	// +optional
+	SecretName string `json:"secretName,omitempty"`
+	// SecretHash changes when the Secret does. It is made of version and spec,
+	// never of the value.
+	// +optional
+	SecretHash string `json:"secretHash,omitempty"`
+	// ConfigMapName is the ConfigMap that was last written.
+	// +optional
+	ConfigMapName string `json:"configMapName,omitempty"`
+	// ConfigMapHash changes when the ConfigMap does, as SecretHash.
+	// +optional
+	ConfigMapHash string `json:"configMapHash,omitempty"`
+	// LastAzureUpdate is when the output last changed.
+	// +optional
+	LastAzureUpdate *metav1.Time `json:"lastAzureUpdate,omitempty"`
+}

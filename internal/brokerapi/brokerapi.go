@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package brokerapi is what the wrapper and the broker say to each other, and
+// what admission tells the wrapper about where to say it.
+//
+// One request per container start:
+//
+//	POST /v1/values
+//	Authorization: Bearer <service-account token, bound to the pod and to Audience>
+//	{"container":"app"}
+//
+// The answer is 200 and Response, or another status and Failure.
+package brokerapi
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+const (
+	// Audience is what the pod's projected token must be for. A token for the
+	// API server is not accepted, and the API server does not accept this one.
+	Audience = "azure-keyvault-broker.spv.no"
+
+	// TokenSeconds is the life of that token; the kubelet renews it at 80 %. It
+	// is the shortest that Kubernetes grants.
+	TokenSeconds = 600
+
+	// ValuesPath is the one route.
+	ValuesPath = "/v1/values"
+
+	// MaxRequestBytes and MaxResponseBytes bound the two bodies. Linux gives a
+	// process about 2 MiB for its arguments and environment by default, so
+	// nothing larger could be used.
+	MaxRequestBytes  = 4 << 10
+	MaxResponseBytes = 8 << 20
+
+	// RequestTimeout is how long the wrapper waits for one answer.
+	RequestTimeout = 30 * time.Second
+)
+
+// Where admission puts things in a container.
+const (
+	BinaryDir  = "/azure-keyvault/"
+	Binary     = BinaryDir + "azure-keyvault-env"
+	TokenDir   = "/var/run/secrets/azure-keyvault-env"
+	TokenFile  = TokenDir + "/token"
+	EnvPrefix  = "ENV_INJECTOR_" // the wrapper removes every variable so named
+	VolumeName = "azure-keyvault-env"
+	// TokenVolumeName is the volume that holds the projected token.
+	TokenVolumeName = "azure-keyvault-token"
+	// InitContainerName is the container that copies the wrapper.
+	InitContainerName = "copy-azurekeyvault-env"
+)
+
+// Variables that admission sets for the wrapper. They hold no secret.
+const (
+	EnvContainer  = EnvPrefix + "CONTAINER"          // name of the container
+	EnvBroker     = EnvPrefix + "BROKER"             // comma-separated address:port, tried in order
+	EnvServerName = EnvPrefix + "BROKER_SERVER_NAME" // name in the broker's certificate
+	EnvCABundle   = EnvPrefix + "BROKER_CA"          // PEM bundle
+)
+
+// Variables that users may set on a container.
+const (
+	EnvLogLevel  = EnvPrefix + "LOG_LEVEL"         // error, warn, info, debug
+	EnvLogFormat = EnvPrefix + "LOG_FORMAT"        // json, text (fmt)
+	EnvRetries   = EnvPrefix + "RETRIES"           // default 3
+	EnvRetryWait = EnvPrefix + "WAIT_BEFORE_RETRY" // seconds before the first retry, doubling; default 3
+)
+
+// Request asks for the values of one container of the calling pod.
+type Request struct {
+	Container string `json:"container"`
+}
+
+// Response holds a value for each variable of that container whose value in the
+// pod's spec is a placeholder.
+type Response struct {
+	Values map[string][]byte `json:"values"` // by variable name; base64 on the wire
+}
+
+// Format keeps the values out of every kind of printing.
+func (Response) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, "[redacted]") }
+
+// LogValue keeps the values out of the log.
+func (Response) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// Failure says why there is no Response. Every text in it was written for
+// people and holds neither a value nor a remote error.
+type Failure struct {
+	Message  string    `json:"message"`
+	Problems []Problem `json:"problems,omitempty"` // sorted by variable
+	Retry    bool      `json:"retry,omitempty"`    // the same request may succeed later
+}
+
+// Problem says why one variable has no value.
+type Problem struct {
+	Variable    string `json:"variable"`
+	Placeholder string `json:"placeholder"`
+	Reason      string `json:"reason"` // a reason of api/v2beta1
+	Message     string `json:"message"`
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package certs takes apart what Key Vault gives for a certificate with its
+// private key, finds the leaf, orders the chain and writes PEM.
+//
+// It trusts no order and no content type: a vault emits PFX root first, PEM
+// leaf first, and an imported chain as it was uploaded; old users keep a PFX in
+// a plain secret. The leaf is the certificate whose public key belongs to the
+// private key.
+package certs
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+)
+
+// The ways a value can fail to be a certificate with its key. Their texts hold
+// nothing of the value.
+var (
+	ErrFormat = errors.New("the value is neither PEM nor a base64-encoded PFX without password")
+	ErrNoKey  = errors.New("there is no private key: the certificate's key is not exportable")
+	ErrKey    = errors.New("the private key is of a kind that is not supported")
+	ErrNoCert = errors.New("there is no certificate")
+	ErrNoLeaf = errors.New("no certificate belongs to the private key")
+)
+
+// Bundle is a private key and the certificates that came with it, in the order
+// in which they came.
+type Bundle struct {
+	key          crypto.Signer // RSA, ECDSA on a NIST curve or Ed25519
+	certificates []*x509.Certificate
+}
+
+// Parse reads a PEM text or the base64 text of a PFX without password.
+func Parse(v secret.Value) (Bundle, error) {
+	text := bytes.TrimSpace(v.Reveal())
+	if bytes.Contains(text, []byte("-----BEGIN ")) {
+		return parsePEM(text)
+	}
+	pfx := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(pfx, text)
+	if err != nil || n == 0 {
+		return Bundle{}, ErrFormat
+	}
+	return parsePFX(pfx[:n])
+}
+
+// parsePFX accepts a store with a key and certificates and one with
+// certificates alone, which is what a vault gives for a key that must not leave.
+func parsePFX(pfx []byte) (Bundle, error) {
+	key, leaf, others, err := pkcs12.DecodeChain(pfx, "")
+	if err != nil {
+		if _, trustErr := pkcs12.DecodeTrustStore(pfx, ""); trustErr == nil {
+			return Bundle{}, ErrNoKey
+		}
+		return Bundle{}, ErrFormat
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return Bundle{}, ErrKey
+	}
+	return newBundle(signer, append([]*x509.Certificate{leaf}, others...))
+}
+
+func parsePEM(text []byte) (Bundle, error) {
+	var key crypto.Signer
+	var certificates []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case "CERTIFICATE":
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return Bundle{}, ErrFormat
+			}
+			certificates = append(certificates, c)
+		case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
+			k, err := parseKey(block.Bytes)
+			if err != nil {
+				return Bundle{}, err
+			}
+			if key == nil {
+				key = k
+			}
+		}
+	}
+	if key == nil {
+		return Bundle{}, ErrNoKey
+	}
+	return newBundle(key, certificates)
+}
+
+// parseKey goes by the bytes: the block's label is wrong often enough.
+func parseKey(der []byte) (crypto.Signer, error) {
+	if k, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		if s, ok := k.(crypto.Signer); ok {
+			return s, nil
+		}
+		return nil, ErrKey
+	}
+	if k, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return k, nil
+	}
+	if k, err := x509.ParseECPrivateKey(der); err == nil {
+		return k, nil
+	}
+	return nil, ErrKey
+}
+
+func newBundle(key crypto.Signer, certificates []*x509.Certificate) (Bundle, error) {
+	if len(certificates) == 0 {
+		return Bundle{}, ErrNoCert
+	}
+	return Bundle{key: key, certificates: certificates}, nil
+}
+
+// LeafFirst returns the chain as PEM: the certificate of the private key, then
+// issuer by issuer, then whatever does not belong to that chain, in the order in
+// which it came. Nothing is dropped and nothing is invented.
+func (b Bundle) LeafFirst() ([]byte, error) {
+	rest := append([]*x509.Certificate(nil), b.certificates...)
+	leaf := indexOf(rest, func(c *x509.Certificate) bool { return sameKey(c.PublicKey, b.key.Public()) })
+	if leaf < 0 {
+		return nil, ErrNoLeaf
+	}
+	var out bytes.Buffer
+	for next := leaf; next >= 0; {
+		current := rest[next]
+		writeCertificate(&out, current.Raw)
+		rest = append(rest[:next], rest[next+1:]...)
+		next = indexOf(rest, func(c *x509.Certificate) bool { return issued(c, current) })
+	}
+	for _, c := range rest {
+		writeCertificate(&out, c.Raw)
+	}
+	return out.Bytes(), nil
+}
+
+// issued goes by name and by signature: cross-signed authorities share a name.
+func issued(issuer, c *x509.Certificate) bool {
+	return bytes.Equal(issuer.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(issuer) == nil
+}
+
+// PrivateKey returns the key as PEM, in the form in which TLS servers of every
+// age read it: PKCS#1 for RSA, SEC 1 for ECDSA, PKCS#8 for Ed25519.
+func (b Bundle) PrivateKey() (secret.Value, error) {
+	block := &pem.Block{}
+	var err error
+	switch k := b.key.(type) {
+	case *rsa.PrivateKey:
+		block.Type, block.Bytes = "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(k)
+	case *ecdsa.PrivateKey:
+		block.Type = "EC PRIVATE KEY"
+		block.Bytes, err = x509.MarshalECPrivateKey(k)
+	case ed25519.PrivateKey:
+		block.Type = "PRIVATE KEY"
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(k)
+	default:
+		err = ErrKey
+	}
+	if err != nil {
+		return secret.Value{}, ErrKey
+	}
+	return secret.New(pem.EncodeToMemory(block)), nil
+}
+
+// PublicPEM returns one certificate as PEM.
+func PublicPEM(der []byte) ([]byte, error) {
+	if _, err := x509.ParseCertificate(der); err != nil {
+		return nil, ErrNoCert
+	}
+	var out bytes.Buffer
+	writeCertificate(&out, der)
+	return out.Bytes(), nil
+}
+
+func writeCertificate(out *bytes.Buffer, der []byte) {
+	out.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func indexOf(list []*x509.Certificate, is func(*x509.Certificate) bool) int {
+	for i, c := range list {
+		if is(c) {
+			return i
+		}
+	}
+	return -1
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// Format and friends: a Bundle holds a private key and prints as nothing.
+
+// String implements fmt.Stringer.
+func (Bundle) String() string { return secret.Redacted }
+
+// GoString implements fmt.GoStringer.
+func (Bundle) GoString() string { return secret.Redacted }

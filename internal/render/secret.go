@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/certs"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+// Payload is the type and data of one output Secret.
+type Payload struct {
+	Type corev1.SecretType
+	Data map[string]secret.Value
+}
+
+// An output says how one kind of object becomes one type of Secret.
+type output struct {
+	object     v2beta1.ObjectType
+	secretType corev1.SecretType
+	privateKey bool // whether the vault is asked for the private key
+	render     func(v2beta1.SecretOutput, vault.Object) (map[string]secret.Value, error)
+}
+
+// outputs are the combinations that work; every other is ErrUnsupported.
+var outputs = []output{
+	{v2beta1.ObjectSecret, corev1.SecretTypeOpaque, false, value},
+	{v2beta1.ObjectCertificate, corev1.SecretTypeTLS, true, tlsPair},
+}
+
+// SecretReference is what to read for a Secret output.
+func SecretReference(spec v2beta1.AzureKeyVaultSecretSpec) (vault.Reference, error) {
+	o, err := outputOf(spec)
+	if err != nil {
+		return vault.Reference{}, err
+	}
+	return reference(spec.Vault, o.privateKey), nil
+}
+
+// Secret renders the object that SecretReference names.
+func Secret(spec v2beta1.AzureKeyVaultSecretSpec, obj vault.Object) (Payload, error) {
+	o, err := outputOf(spec)
+	if err != nil {
+		return Payload{}, err
+	}
+	data, err := o.render(*spec.Output.Secret, obj)
+	return Payload{Type: o.secretType, Data: data}, err
+}
+
+func outputOf(spec v2beta1.AzureKeyVaultSecretSpec) (output, error) {
+	if spec.Output.Secret == nil {
+		return output{}, ErrUnsupported
+	}
+	want := corev1.SecretType(spec.Output.Secret.Type)
+	if want == "" {
+		want = corev1.SecretTypeOpaque
+	}
+	for _, o := range outputs {
+		if o.object == spec.Vault.Object.Type && o.secretType == want {
+			return o, nil
+		}
+	}
+	return output{}, ErrUnsupported
+}
+
+func value(out v2beta1.SecretOutput, obj vault.Object) (map[string]secret.Value, error) {
+	if out.DataKey == "" {
+		return nil, ErrDataKey
+	}
+	return map[string]secret.Value{out.DataKey: obj.Value}, nil
+}
+
+func tlsPair(_ v2beta1.SecretOutput, obj vault.Object) (map[string]secret.Value, error) {
+	bundle, err := certs.Parse(obj.Value)
+	if err != nil {
+		return nil, certificateError(err)
+	}
+	chain, err := bundle.LeafFirst()
+	if err != nil {
+		return nil, certificateError(err)
+	}
+	key, err := bundle.PrivateKey()
+	if err != nil {
+		return nil, certificateError(err)
+	}
+	return map[string]secret.Value{
+		corev1.TLSCertKey:       secret.New(chain),
+		corev1.TLSPrivateKeyKey: key,
+	}, nil
+}
