@@ -36,6 +36,7 @@ type Azure struct {
 	CloudConfig string // path of the node's azure.json, for AuthCloudConfig
 	Environment string // name of the cloud, for the other two; empty is the public one
 	VaultSuffix string // DNS suffix of the vaults; empty is the cloud's
+	CABundle    string // PEM file of authorities to trust besides the usual ones; empty adds none
 }
 
 func (a *Azure) declare(o *options) {
@@ -45,6 +46,8 @@ func (a *Azure) declare(o *options) {
 	o.text(&a.Environment, "azure-environment", "AZURE_ENVIRONMENT", "",
 		"the Azure cloud: AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud; azure.json names its own")
 	o.text(&a.VaultSuffix, "vault-dns-suffix", "VAULT_DNS_SUFFIX", "", "DNS suffix of the vaults, when the cloud's own does not fit")
+	o.text(&a.CABundle, "ca-bundle", "CA_BUNDLE", "",
+		"PEM file of certificate authorities to trust besides the usual ones, for a proxy that opens TLS")
 }
 
 func (a *Azure) validate() error {
