@@ -33,7 +33,8 @@ const (
 	// MaxRequestBytes and MaxResponseBytes bound the two bodies. Linux gives a
 	// process about 2 MiB for its arguments and environment by default, so
 	// nothing larger could be used.
-	MaxRequestBytes  = 4 << 10
+	MaxRequestBytes = 4 << 10
+	// MaxResponseBytes bounds what the broker answers.
 	MaxResponseBytes = 8 << 20
 
 	// RequestTimeout is how long the wrapper waits for one answer.

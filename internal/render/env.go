@@ -42,6 +42,10 @@ func Env(spec v2beta1.AzureKeyVaultSecretSpec, text string, obj vault.Object) (s
 	if err != nil {
 		return secret.Value{}, err
 	}
+	obj, err = transformed(spec, obj)
+	if err != nil {
+		return secret.Value{}, err
+	}
 	return q.render(obj)
 }
 

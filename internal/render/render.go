@@ -19,14 +19,18 @@ import (
 // The ways rendering fails. Who reads them must change the spec or the object.
 var (
 	// ErrNotExportable is a private key that may not leave the vault.
-	ErrNotExportable = errors.New("the certificate's private key is not exportable; " +
-		"make the certificate with an exportable key, or ask for its public part only")
+	ErrNotExportable = errors.New("the private key is not exportable: " +
+		"make the certificate with an exportable key")
 	// ErrUnsupported is a combination that there is no output for.
 	ErrUnsupported = errors.New("this type of vault object cannot be kept in this type of Secret")
+	// ErrConfigMap is an output that there is not yet.
+	ErrConfigMap = errors.New("an output to a ConfigMap is not supported")
+	// ErrTransform is a value that a transform does not fit.
+	ErrTransform = errors.New("a transform does not fit the value: base64decode needs base64")
 	// ErrDataKey is an output that needs a key to keep the value under.
 	ErrDataKey = errors.New("spec.output.secret.dataKey is required")
 	// ErrCertificate is a value that is no certificate with its key.
-	ErrCertificate = errors.New("the vault object is not a certificate with its private key, in PEM or as a PFX without password")
+	ErrCertificate = errors.New("the object is not a certificate with its private key, as PEM or PFX without password")
 	// ErrQuery is a placeholder query that fits no part of the object.
 	ErrQuery = errors.New("the placeholder's query fits no part of this vault object")
 )

@@ -21,14 +21,15 @@ type Payload struct {
 type output struct {
 	object     v2beta1.ObjectType
 	secretType corev1.SecretType
-	privateKey bool // whether the vault is asked for the private key
+	privateKey bool                                // whether the vault is asked for the private key
+	keys       func(v2beta1.SecretOutput) []string // of the data, in order
 	render     func(v2beta1.SecretOutput, vault.Object) (map[string]secret.Value, error)
 }
 
 // outputs are the combinations that work; every other is ErrUnsupported.
 var outputs = []output{
-	{v2beta1.ObjectSecret, corev1.SecretTypeOpaque, false, value},
-	{v2beta1.ObjectCertificate, corev1.SecretTypeTLS, true, tlsPair},
+	{v2beta1.ObjectSecret, corev1.SecretTypeOpaque, false, dataKey, value},
+	{v2beta1.ObjectCertificate, corev1.SecretTypeTLS, true, tlsKeys, tlsPair},
 }
 
 // SecretReference is what to read for a Secret output.
@@ -46,12 +47,32 @@ func Secret(spec v2beta1.AzureKeyVaultSecretSpec, obj vault.Object) (Payload, er
 	if err != nil {
 		return Payload{}, err
 	}
+	obj, err = transformed(spec, obj)
+	if err != nil {
+		return Payload{}, err
+	}
 	data, err := o.render(*spec.Output.Secret, obj)
-	return Payload{Type: o.secretType, Data: data}, err
+	if err != nil {
+		return Payload{}, err
+	}
+	return Payload{Type: o.secretType, Data: data}, nil
+}
+
+// SecretShape is what is known of a Secret output before its object is read: its
+// type and the keys of its data.
+func SecretShape(spec v2beta1.AzureKeyVaultSecretSpec) (corev1.SecretType, []string, error) {
+	o, err := outputOf(spec)
+	if err != nil {
+		return "", nil, err
+	}
+	return o.secretType, o.keys(*spec.Output.Secret), nil
 }
 
 func outputOf(spec v2beta1.AzureKeyVaultSecretSpec) (output, error) {
-	if spec.Output.Secret == nil {
+	switch {
+	case spec.Output.ConfigMap != nil:
+		return output{}, ErrConfigMap
+	case spec.Output.Secret == nil:
 		return output{}, ErrUnsupported
 	}
 	want := corev1.SecretType(spec.Output.Secret.Type)
@@ -64,6 +85,12 @@ func outputOf(spec v2beta1.AzureKeyVaultSecretSpec) (output, error) {
 		}
 	}
 	return output{}, ErrUnsupported
+}
+
+func dataKey(out v2beta1.SecretOutput) []string { return []string{out.DataKey} }
+
+func tlsKeys(v2beta1.SecretOutput) []string {
+	return []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey}
 }
 
 func value(out v2beta1.SecretOutput, obj vault.Object) (map[string]secret.Value, error) {
