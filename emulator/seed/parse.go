@@ -152,8 +152,8 @@ func (p *problems) principal(where string, it *Principal, tenant string, names m
 		if f.Issuer == "" || f.Subject == "" {
 			p.add(at, "issuer and subject are both needed")
 		}
-		if f.JWKSFile != "" && f.JWKSURL != "" {
-			p.add(at, "jwksFile and jwksURL exclude each other")
+		if (f.JWKSFile == "") == (f.JWKSURL == "") {
+			p.add(at, "exactly one of jwksFile and jwksURL is needed")
 		}
 		if f.Audience == "" {
 			f.Audience = "api://AzureADTokenExchange"

@@ -42,9 +42,12 @@ type Federated struct {
 	Subject string `json:"subject" yaml:"subject"`
 	// Audience is api://AzureADTokenExchange when absent.
 	Audience string `json:"audience,omitempty" yaml:"audience"`
-	// JWKSFile or JWKSURL holds the issuer's keys; with neither they are discovered from the issuer.
-	JWKSFile string `json:"jwksFile,omitempty" yaml:"jwksFile"`
-	JWKSURL  string `json:"jwksURL,omitempty"  yaml:"jwksURL"`
+	// JWKSFile or JWKSURL says where the issuer's keys are. The URL may need a CA and a bearer token, as a cluster's
+	// /openid/v1/jwks does. The files are read when the keys are needed.
+	JWKSFile      string `json:"jwksFile,omitempty"      yaml:"jwksFile"`
+	JWKSURL       string `json:"jwksURL,omitempty"       yaml:"jwksURL"`
+	JWKSCAFile    string `json:"jwksCAFile,omitempty"    yaml:"jwksCAFile"`
+	JWKSTokenFile string `json:"jwksTokenFile,omitempty" yaml:"jwksTokenFile"`
 }
 
 // Access is how a vault decides who may do what.
