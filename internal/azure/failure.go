@@ -51,7 +51,15 @@ type signInError struct {
 }
 
 func (e *signInError) Error() string { return "signing in: no token" }
-func (e *signInError) Unwrap() error { return e.cause }
+
+// Unwrap offers what the transport saw too: the SDK drops the error chain of a
+// canceled request.
+func (e *signInError) Unwrap() []error {
+	if e.network == nil {
+		return []error{e.cause}
+	}
+	return []error{e.cause, e.network}
+}
 
 // NonRetriable tells the SDK that signing in has had its retries.
 func (*signInError) NonRetriable() {}
@@ -66,7 +74,8 @@ func newSignInError(seen *trace, cause error) *signInError {
 	// was nothing to attempt with, whatever its probes met.
 	_, attempted := errors.AsType[*azidentity.AuthenticationFailedError](cause)
 	outage := network != nil || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
-	if attempted && outage || errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, errPanic) {
+	interrupted := errors.Is(e, context.Canceled) || errors.Is(e, context.DeadlineExceeded)
+	if attempted && outage || interrupted || errors.Is(cause, errPanic) {
 		e.refused = false
 	}
 	return e
@@ -150,10 +159,10 @@ func classifySignIn(e *signInError, now time.Time) failure {
 	}
 	f.err, f.reason = vault.ErrUnavailable, "sign-in did not answer"
 	switch {
+	case errors.Is(e, context.Canceled):
+		f.err = fmt.Errorf("%w: %w", vault.ErrUnavailable, context.Canceled)
 	case e.network != nil:
 		f.reason += ": " + describe(e.network)
-	case errors.Is(e.cause, context.Canceled):
-		f.err = fmt.Errorf("%w: %w", vault.ErrUnavailable, context.Canceled)
 	case e.status == http.StatusTooManyRequests && ok && failed.RawResponse != nil:
 		f.err = vault.Throttled{RetryAfter: retryAfter(failed.RawResponse.Header, now)}
 	}
