@@ -127,11 +127,21 @@ func tokenFailure(challenge string, err error) *failure {
 		return unauthorized(challenge, "[TokenExpired] Error validating token: 'S2S12086'.")
 	case errors.Is(err, ErrTokenNotYetValid):
 		return unauthorized(challenge, "Error validating token: IDX10222")
+	case errors.Is(err, ErrTokenRevoked):
+		return revoked(challenge)
 	case errors.Is(err, ErrTokenSignature):
 		return unauthorized(challenge, "AKV10046: Unable to resolve the key used for signature validation.")
 	default:
 		return unauthorized(challenge, "AKV10000: Request is missing a Bearer or PoP token.")
 	}
+}
+
+// revokedClaims is base64 of {"access_token":{"nbf":{"essential":true}}}.
+const revokedClaims = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ=="
+
+// revoked asks for a fresh token by a claims challenge.
+func revoked(challenge string) *failure {
+	return unauthorized(challenge+`, error="insufficient_claims", claims="`+revokedClaims+`"`, "AKV10057: The token has been revoked.")
 }
 
 func forbiddenByRBAC(c *call) *failure {

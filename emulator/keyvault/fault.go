@@ -76,17 +76,13 @@ func suffer(ctx context.Context, c *call, faults []seed.Fault) *failure {
 		case seed.FaultForbid:
 			return forbid(c)
 		case seed.FaultRevoke:
-			return unauthorized(c.vault.challenge()+`, error="insufficient_claims", claims="`+revokedClaims+`"`,
-				"AKV10057: The token has been revoked.")
+			return revoked(c.vault.challenge())
 		default:
 			return serverError(statusOrDefault(f.Status))
 		}
 	}
 	return nil
 }
-
-// revokedClaims is base64 of {"access_token":{"nbf":{"essential":true}}}.
-const revokedClaims = "eyJhY2Nlc3NfdG9rZW4iOnsibmJmIjp7ImVzc2VudGlhbCI6dHJ1ZX19fQ=="
 
 func statusOrDefault(status int) int {
 	if status == 0 {
