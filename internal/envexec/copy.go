@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envexec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+)
+
+// self is this very file, wherever it was started from.
+const self = "/proc/self/exe"
+
+// copyDestination says whether the arguments are "copy DEST". An injected
+// container may be for a program called copy, so there they mean that.
+func copyDestination(args, environ []string) (string, bool) {
+	if len(args) != 3 || args[1] != "copy" || variable(environ, brokerapi.EnvContainer) != "" {
+		return "", false
+	}
+	return args[2], true
+}
+
+// copySelf puts this file at dest, or into dest if that is a directory, for
+// everyone to execute and nobody to change. It appears whole or not at all, so a
+// restarted init container can do it again.
+func copySelf(dest string) error {
+	if info, err := os.Stat(dest); err == nil && info.IsDir() {
+		dest = filepath.Join(dest, filepath.Base(brokerapi.Binary))
+	}
+	if err := copyFile(dest); err != nil {
+		return fmt.Errorf("copying the wrapper to %s: %w", dest, reasonOf(err))
+	}
+	return nil
+}
+
+func copyFile(dest string) error {
+	from, err := os.Open(self)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	to, err := os.CreateTemp(filepath.Dir(dest), ".azure-keyvault-env-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(to.Name()) }() // gone already when all went well
+	defer func() { _ = to.Close() }()
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	if err := to.Chmod(0o555); err != nil { // whatever the umask
+		return err
+	}
+	if err := to.Close(); err != nil {
+		return err
+	}
+	return os.Rename(to.Name(), dest)
+}
+
+// reasonOf is the kernel's reason without the name of a temporary file.
+func reasonOf(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return err
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package envexec is the first process of an injected container: it asks the
+// broker for the values behind the placeholders of its environment, fills them
+// in, and becomes the program that the container is for. It links the standard
+// library and the innermost packages only, and never stays: process id, signals,
+// exit status and terminal are the kernel's business.
+//
+// It is configured by variables alone, because the arguments belong to the
+// program. Admission sets
+//
+//	ENV_INJECTOR_CONTAINER           name of the container, for the broker
+//	ENV_INJECTOR_BROKER              address:port of the broker, comma-separated, tried in order
+//	ENV_INJECTOR_BROKER_SERVER_NAME  name in the broker's certificate
+//	ENV_INJECTOR_BROKER_CA           PEM bundle that this certificate must chain to
+//
+// and whoever writes the container may set
+//
+//	ENV_INJECTOR_RETRIES             how often to ask again, default 3
+//	ENV_INJECTOR_WAIT_BEFORE_RETRY   seconds before the first retry, doubling, default 3
+//	ENV_INJECTOR_LOG_LEVEL           error, warn, info (default) or debug
+//	ENV_INJECTOR_LOG_FORMAT          json (default) or text
+//
+// The program sees none of these. Proxy variables and the image's trust store
+// are for the program; the wrapper looks at neither.
+//
+// When the program cannot start, one sentence on standard error and in the
+// container's termination message says why, and the exit status is
+//
+//	125  the wrapper itself failed: no values, a missing setting
+//	126  the program was found but cannot be executed
+//	127  the program was not found
+//
+// Nothing is started with a placeholder left in its environment.
+package envexec
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+)
+
+// The exit statuses of the wrapper's own, as a shell and env(1) have them.
+const (
+	ExitFailed        = 125
+	ExitNotExecutable = 126
+	ExitNotFound      = 127
+)
+
+// World is all that the wrapper touches.
+type World struct {
+	Args           []string // the program's own name first, as in os.Args
+	Environ        []string
+	Stderr         io.Writer
+	TokenFile      string
+	TerminationLog string // written when it exists already
+	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
+	Exec           func(path string, argv, environ []string) error
+}
+
+// System is the world of a real container.
+func System() World {
+	return World{
+		Args:           os.Args,
+		Environ:        os.Environ(),
+		Stderr:         os.Stderr,
+		TokenFile:      brokerapi.TokenFile,
+		TerminationLog: "/dev/termination-log",
+		Dial:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		Exec:           syscall.Exec,
+	}
+}
+
+// Run becomes the program, or returns the exit status that says why not. With
+// the arguments "copy DEST", and outside an injected container, it copies itself.
+func Run(w World) int {
+	log := newLogger(w.Stderr, variable(w.Environ, brokerapi.EnvLogLevel), variable(w.Environ, brokerapi.EnvLogFormat))
+	var err error
+	if dest, ok := copyDestination(w.Args, w.Environ); ok {
+		if err = copySelf(dest); err == nil {
+			log.Info("copied the wrapper", "to", dest)
+			return 0
+		}
+	} else {
+		err = start(w, log)
+	}
+	word := lastWord(err)
+	log.Error("the container does not start", "error", word)
+	leaveMessage(w.TerminationLog, word)
+	return exitStatus(err)
+}
+
+// start returns only when the program did not start.
+func start(w World, log *slog.Logger) error {
+	harden(log)
+	if len(w.Args) < 2 {
+		return errNoProgram
+	}
+	argv := w.Args[1:]
+	s, err := parseSettings(w.Environ)
+	if err != nil {
+		return err
+	}
+	values, err := newClient(s, w.TokenFile, w.Dial, log).ask(context.Background())
+	if err != nil {
+		return err
+	}
+	environ, err := fill(w.Environ, values)
+	wipe(values)
+	if err != nil {
+		return err
+	}
+	path, err := lookup(argv[0], variable(environ, "PATH"))
+	if err != nil {
+		return err
+	}
+	log.Debug("starting the program", "path", path)
+	return &startError{program: argv[0], err: w.Exec(path, argv, environ)}
+}
+
+// wipe empties the answer. The environment itself is made of strings, which
+// nothing can empty; it dies with the process image a moment later.
+func wipe(values map[string][]byte) {
+	for _, v := range values {
+		clear(v)
+	}
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envexec_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/envexec"
+)
+
+var errBoom = errors.New("boom")
+
+// record is an Exec that starts nothing.
+type record struct {
+	path          string
+	argv, environ []string
+	err           error
+}
+
+func (r *record) exec(path string, argv, environ []string) error {
+	r.path, r.argv, r.environ = path, argv, environ
+	return r.err
+}
+
+type world struct {
+	envexec.World
+	stderr *bytes.Buffer
+	record *record
+}
+
+// newWorld is an injected container whose environment is admission's plus more.
+func newWorld(t *testing.T, admitted []string, more ...string) world {
+	t.Helper()
+	dir := t.TempDir()
+	token, message := filepath.Join(dir, "token"), filepath.Join(dir, "message")
+	for path, text := range map[string]string{token: "pod-token\n", message: ""} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := world{stderr: &bytes.Buffer{}, record: &record{err: errBoom}}
+	w.World = envexec.World{
+		Args:           []string{brokerapi.Binary, "/bin/sh", "-c", "exit"},
+		Environ:        append(admitted, more...),
+		Stderr:         w.stderr,
+		TokenFile:      token,
+		TerminationLog: message,
+		Dial:           (&net.Dialer{}).DialContext,
+		Exec:           w.record.exec,
+	}
+	return w
+}
+
+func (w world) message(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(w.TerminationLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// admitted is what admission sets for a broker at address.
+func admitted(address, ca string) []string {
+	return []string{
+		brokerapi.EnvContainer + "=app",
+		brokerapi.EnvBroker + "=" + address,
+		brokerapi.EnvServerName + "=example.com", // a name in httptest's certificate
+		brokerapi.EnvCABundle + "=" + ca,
+		brokerapi.EnvRetryWait + "=0",
+	}
+}
+
+// broker serves h and returns what admission would set for it.
+func broker(t *testing.T, h http.HandlerFunc) []string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	return admitted(s.Listener.Addr().String(), string(ca))
+}
+
+func answer(w http.ResponseWriter, status int, body string) {
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+func TestRunAsksAsThePod(t *testing.T) {
+	var got struct{ method, path, host, authorization, body string }
+	env := broker(t, func(w http.ResponseWriter, r *http.Request) {
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(r.Body)
+		got.method, got.path, got.host = r.Method, r.URL.Path, r.Host
+		got.authorization, got.body = r.Header.Get("Authorization"), body.String()
+		answer(w, http.StatusOK, `{"values":{"A":"aHVudGVyMg=="}}`)
+	})
+	// Proxies are the program's: this one would fail the request.
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	w := newWorld(t, env, "HTTPS_PROXY=http://127.0.0.1:1", "A=x@azurekeyvault", "PATH=/usr/bin:/bin")
+	envexec.Run(w.World)
+	want := got
+	want.method, want.path, want.host = http.MethodPost, brokerapi.ValuesPath, "example.com"
+	want.authorization, want.body = "Bearer pod-token", `{"container":"app"}`
+	if got != want {
+		t.Errorf("asked %+v", got)
+	}
+	if d := cmp.Diff([]string{"HTTPS_PROXY=http://127.0.0.1:1", "A=hunter2", "PATH=/usr/bin:/bin"}, w.record.environ); d != "" {
+		t.Errorf("environment: -want +got\n%s", d)
+	}
+	if d := cmp.Diff([]string{"/bin/sh", "-c", "exit"}, w.record.argv); d != "" || w.record.path != "/bin/sh" {
+		t.Errorf("started %s with -want +got\n%s", w.record.path, d)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	cases := map[string]struct {
+		status  int
+		answer  string
+		environ []string
+		says    string
+	}{
+		"Denied":           {http.StatusForbidden, `{"message":"this pod may not"}`, nil, "this pod may not"},
+		"Problems":         {http.StatusUnprocessableEntity, `{"message":"no values","problems":[{"variable":"A","reason":"Why","message":"because"}]}`, nil, "no values; A (Why): because"},
+		"ForeignText":      {http.StatusBadGateway, `hunter2`, nil, "could not be read"},
+		"ForeignJSON":      {http.StatusBadGateway, `{"error":"hunter2"}`, nil, "could not be read"},
+		"Redirect":         {http.StatusTemporaryRedirect, ``, nil, "could not be read"},
+		"MalformedValues":  {http.StatusOK, `{"values":{"A":"hunter2?"}}`, nil, "could not be read"},
+		"TooLarge":         {http.StatusOK, strings.Repeat(" ", brokerapi.MaxResponseBytes) + `{}`, nil, "could not be read"},
+		"Unfilled":         {http.StatusOK, `{"values":{"B":"aHVudGVyMg=="}}`, nil, "in A"},
+		"WrongName":        {http.StatusOK, `{}`, []string{brokerapi.EnvServerName + "=elsewhere"}, "certificate does not fit"},
+		"NoContainer":      {http.StatusOK, `{}`, []string{brokerapi.EnvContainer + "="}, brokerapi.EnvContainer + " is not set"},
+		"NoBroker":         {http.StatusOK, `{}`, []string{brokerapi.EnvBroker + "="}, brokerapi.EnvBroker + " is not set"},
+		"NoServerName":     {http.StatusOK, `{}`, []string{brokerapi.EnvServerName + "="}, brokerapi.EnvServerName + " is not set"},
+		"NoBundle":         {http.StatusOK, `{}`, []string{brokerapi.EnvCABundle + "="}, brokerapi.EnvCABundle + " is not set"},
+		"BundleWithoutPEM": {http.StatusOK, `{}`, []string{brokerapi.EnvCABundle + "=x"}, "holds no PEM certificate"},
+		"RetriesNoNumber":  {http.StatusOK, `{}`, []string{brokerapi.EnvRetries + "=many"}, brokerapi.EnvRetries + " must be a whole number"},
+		"WaitTooLong":      {http.StatusOK, `{}`, []string{brokerapi.EnvRetryWait + "=3600"}, brokerapi.EnvRetryWait + " must be a whole number"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			env := broker(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, tc.status, tc.answer) })
+			w := newWorld(t, append(env, brokerapi.EnvLogLevel+"=debug"), append(tc.environ, "A=x@azurekeyvault")...)
+			status := envexec.Run(w.World)
+			message, lines := w.message(t), w.stderr.String()
+			if status != envexec.ExitFailed || w.record.path != "" {
+				t.Errorf("Run() = %d, started %q", status, w.record.path)
+			}
+			if !strings.Contains(message, tc.says) || !strings.Contains(lines, tc.says) {
+				t.Errorf("message %q\nlog %s", message, lines)
+			}
+			if strings.Contains(message+lines, "hunter2") || strings.Contains(message+lines, "aHVudGVyMg") {
+				t.Errorf("a value or a remote text in %q or %s", message, lines)
+			}
+		})
+	}
+}
+
+func TestRunWithoutToken(t *testing.T) {
+	for name, text := range map[string]string{"Empty": " \n", "Missing": ""} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, broker(t, func(http.ResponseWriter, *http.Request) { t.Error("asked without a token") }))
+			if err := os.WriteFile(w.TokenFile, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if name == "Missing" {
+				w.TokenFile += ".not"
+			}
+			if status := envexec.Run(w.World); status != envexec.ExitFailed || !strings.Contains(w.message(t), "token") {
+				t.Errorf("Run() = %d, %q", status, w.message(t))
+			}
+		})
+	}
+}
+
+// The kernel's refusals read like a shell's.
+func TestRunExecRefused(t *testing.T) {
+	cases := map[string]struct {
+		err    error
+		status int
+		says   string
+	}{
+		"TooBig":        {syscall.E2BIG, envexec.ExitNotExecutable, "larger than the kernel allows"},
+		"WrongFormat":   {syscall.ENOEXEC, envexec.ExitNotExecutable, "not a program for this machine"},
+		"NotPermitted":  {syscall.EACCES, envexec.ExitNotExecutable, "may not execute"},
+		"NoInterpreter": {syscall.ENOENT, envexec.ExitNotFound, "interpreter"},
+		"Else":          {syscall.EIO, envexec.ExitNotExecutable, "the kernel refused it"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, broker(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, `{}`) }))
+			w.record.err = tc.err
+			if status := envexec.Run(w.World); status != tc.status || !strings.Contains(w.message(t), tc.says) {
+				t.Errorf("Run() = %d, %q", status, w.message(t))
+			}
+		})
+	}
+}
+
+// The second address is asked when the first has nothing to say, and only then.
+func TestRunTriesAddressesInOrder(t *testing.T) {
+	asked := 0
+	env := broker(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		answer(w, http.StatusForbidden, `{"message":"no"}`)
+	})
+	address := strings.TrimPrefix(env[1], brokerapi.EnvBroker+"=")
+	for name, tc := range map[string]struct {
+		list string
+		want int
+	}{
+		"SecondAfterDead":   {"127.0.0.1:1, " + address, 1},
+		"FirstHasSpoken":    {address + "," + address, 1},
+		"NobodyButTheFirst": {address + ",127.0.0.1:1", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked = 0
+			w := newWorld(t, env, brokerapi.EnvBroker+"="+tc.list)
+			if envexec.Run(w.World); asked != tc.want || !strings.HasSuffix(w.message(t), ": no") {
+				t.Errorf("asked %d times, %q", asked, w.message(t))
+			}
+		})
+	}
+}
+
+// What may pass is asked for again, what may not is not.
+func TestRunRetries(t *testing.T) {
+	cases := map[string]struct {
+		status int
+		body   string
+		want   int
+	}{
+		"Unavailable":       {http.StatusServiceUnavailable, `{"message":"later","retry":true}`, 3},
+		"NotOurs":           {http.StatusBadGateway, `<html>`, 3},
+		"Denied":            {http.StatusForbidden, `{"message":"no"}`, 1},
+		"Unauthenticated":   {http.StatusUnauthorized, `{"message":"no"}`, 1},
+		"NotFound":          {http.StatusNotFound, `404 page not found`, 1},
+		"ForAPersonToRepai": {http.StatusUnprocessableEntity, `{"message":"no"}`, 1},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			env := broker(t, func(w http.ResponseWriter, _ *http.Request) { asked++; answer(w, tc.status, tc.body) })
+			w := newWorld(t, env, brokerapi.EnvRetries+"=2")
+			if status := envexec.Run(w.World); status != envexec.ExitFailed || asked != tc.want {
+				t.Errorf("Run() = %d after asking %d times, want %d", status, asked, tc.want)
+			}
+		})
+	}
+}
+
+// waited is how long Run takes on a clock that only waiting moves.
+func waited(t *testing.T, dial func(*tls.Config) (net.Conn, error), environ ...string) time.Duration {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	t.Cleanup(server.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	w := newWorld(t, admitted("broker:1", string(ca)), environ...)
+	w.Dial = func(context.Context, string, string) (net.Conn, error) { return dial(server.TLS) }
+	var elapsed time.Duration
+	synctest.Test(t, func(*testing.T) {
+		before := time.Now()         //nolint:forbidigo // the bubble's clock, not the machine's
+		envexec.Run(w.World)         // fails: nobody answers
+		elapsed = time.Since(before) //nolint:forbidigo // as above
+	})
+	return elapsed
+}
+
+func TestRunWaitsLongerEachTime(t *testing.T) {
+	refuse := func(*tls.Config) (net.Conn, error) { return nil, errBoom }
+	if got := waited(t, refuse, brokerapi.EnvRetryWait+"="); got != (3+6+12)*time.Second {
+		t.Errorf("default: waited %v", got)
+	}
+	if got := waited(t, refuse, brokerapi.EnvRetryWait+"=5", brokerapi.EnvRetries+"=2"); got != (5+10)*time.Second {
+		t.Errorf("5 s, 2 retries: waited %v", got)
+	}
+}
+
+// A broker that accepts and says nothing is given up, soon enough to ask at
+// another address.
+func TestRunGivesUpOnSilence(t *testing.T) {
+	silent := func(*tls.Config) (net.Conn, error) {
+		near, _ := net.Pipe()
+		return near, nil
+	}
+	if got := waited(t, silent, brokerapi.EnvRetries+"=0"); got != 5*time.Second {
+		t.Errorf("waited %v", got)
+	}
+}
+
+// A broker that listens and does not answer is given all the time it may take.
+func TestRunGivesUpOnSlowness(t *testing.T) {
+	slow := func(c *tls.Config) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, tls.Server(far, c)) }()
+		return near, nil
+	}
+	if got := waited(t, slow, brokerapi.EnvRetries+"=0"); got != brokerapi.RequestTimeout {
+		t.Errorf("waited %v, want %v", got, brokerapi.RequestTimeout)
+	}
+}
+
+func TestRunWithoutProgram(t *testing.T) {
+	w := newWorld(t, nil)
+	w.Args = w.Args[:1]
+	if status := envexec.Run(w.World); status != envexec.ExitFailed || !strings.Contains(w.message(t), "no program") {
+		t.Errorf("Run() = %d, %q", status, w.message(t))
+	}
+}
+
+func TestLogFormats(t *testing.T) {
+	for name, tc := range map[string]struct{ format, says string }{
+		"Default": {"", `{"time":`},
+		"JSON":    {"json", `{"time":`},
+		"Text":    {"text", "level=ERROR"},
+		"Fmt":     {"fmt", "level=ERROR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil, brokerapi.EnvLogFormat+"="+tc.format)
+			if envexec.Run(w.World); !strings.Contains(w.stderr.String(), tc.says) {
+				t.Errorf("log %s", w.stderr)
+			}
+		})
+	}
+}
