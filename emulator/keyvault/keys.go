@@ -32,7 +32,10 @@ func keyRoutes() []route {
 		at(http.MethodPost, "keys/{name}/{version}/release", keys, "release", "release", releaseKey),
 	}
 	for _, name := range slices.Sorted(maps.Keys(cryptography)) {
-		list = append(list, at(http.MethodPost, "keys/{name}/{version}/"+strings.ToLower(name), keys, name, strings.ToLower(name), useKey))
+		lower := strings.ToLower(name)
+		list = append(list, at(http.MethodPost, "keys/{name}/{version}/"+lower, keys, name, lower, useKey),
+			// Clients that join paths send the newest version as no segment at all.
+			at(http.MethodPost, "keys/{name}/"+lower, keys, name, lower, useKey))
 	}
 	return list
 }
