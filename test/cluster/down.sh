@@ -41,7 +41,12 @@ main() {
 		cgroup_down /sys/fs/cgroup $CGROUP "$RUN/cgroup" && break
 		sleep 0.1
 	done
-	rm -rf --one-file-system "$RUN"
+	for _ in $(seq 50); do # what the kernel is still ending may write once more
+		rm -rf --one-file-system "$RUN" 2>/dev/null
+		[[ -e $RUN ]] || return 0
+		sleep 0.1
+	done
+	die "cannot remove $RUN"
 }
 
 main

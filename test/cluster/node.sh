@@ -44,34 +44,34 @@ mounts() {
 	local f s
 	mkdir -p "$RUN"/{log/pods,etcd,data}
 	# /run is the node's own, but for this cluster's state.
-	mount -t tmpfs node "$D"
+	mount -n -t tmpfs node "$D"
 	mkdir "$D/${RUN##*/}"
-	mount --bind "$RUN" "$D/${RUN##*/}"
-	mount --no-mtab --move "$D" /run
-	mount -t tmpfs node "$D"
+	mount -n --bind "$RUN" "$D/${RUN##*/}"
+	mount -n --move "$D" /run
+	mount -n -t tmpfs node "$D"
 	mkdir -p "$D"/{tmp,cgroup,sysctl,etc,etc.work,lib,lib.work}
 	export TMPDIR=$D/tmp
 	# A sysfs of this network namespace, with the cgroups back in place.
-	mount --rbind /sys/fs/cgroup "$D/cgroup"
-	mount -t sysfs sysfs /sys
-	mount --rbind "$D/cgroup" /sys/fs/cgroup
-	umount -l "$D/cgroup"
-	mount --make-rshared / # only now: while shared, that umount would have reached the copy
+	mount -n --rbind /sys/fs/cgroup "$D/cgroup"
+	mount -n -t sysfs sysfs /sys
+	mount -n --rbind "$D/cgroup" /sys/fs/cgroup
+	umount -n -l "$D/cgroup"
+	mount -n --make-rshared / # only now: while shared, that umount would have reached the copy
 	# Written here, kept from the machine: /etc and /var/lib are the machine's
 	# with a layer in memory on top; logs go where they can be read from outside.
-	mount -t overlay -o "lowerdir=/etc,upperdir=$D/etc,workdir=$D/etc.work" node /etc
-	mount -t overlay -o "lowerdir=/var/lib,upperdir=$D/lib,workdir=$D/lib.work" node /var/lib
+	mount -n -t overlay -o "lowerdir=/etc,upperdir=$D/etc,workdir=$D/etc.work" node /etc
+	mount -n -t overlay -o "lowerdir=/var/lib,upperdir=$D/lib,workdir=$D/lib.work" node /var/lib
 	mkdir -p /etc/kubernetes /var/lib/kubelet /var/lib/containerd
-	mount -t tmpfs node /var/lib/kubelet
-	mount -t tmpfs node /var/lib/containerd
-	mount --bind "$L" /var/log
+	mount -n -t tmpfs node /var/lib/kubelet
+	mount -n -t tmpfs node /var/lib/containerd
+	mount -n --bind "$L" /var/log
 	# The kubelet insists on these values and would set them for the whole machine.
 	for s in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
 		kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
 		[[ -e /proc/sys/${s%=*} ]] || continue
 		f=$D/sysctl/${s//[\/=]/_}
 		echo "${s#*=}" >"$f"
-		mount --bind "$f" "/proc/sys/${s%=*}"
+		mount -n --bind "$f" "/proc/sys/${s%=*}"
 	done
 }
 

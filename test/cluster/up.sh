@@ -75,8 +75,9 @@ start() { # start PROGRAMS BUSYBOX
 	printf '127.0.0.1 localhost\n%s %s\n' $NODE_IP ${REGISTRY%:*} >"$RUN/hosts"
 	printf '%s: files\n' passwd group shadow >"$RUN/nsswitch.conf"
 	echo 'hosts: files dns' >>"$RUN/nsswitch.conf"
+	# Both carry the name: the node's init and, in front of it, its parent.
 	# shellcheck disable=SC2016 # expanded by the inner shell
-	setsid unshare --fork --kill-child --pid --mount-proc --mount --net --uts --ipc \
+	setsid bash -c 'name=$1; shift; exec -a "$name" "$@"' sh $INIT unshare --fork --kill-child --pid --mount-proc --mount --net --uts --ipc \
 		bash -c 'exec -a "$1" bash "$2"' sh $INIT "$HERE/node.sh" >"$RUN/log/node.log" 2>&1 </dev/null {lock}>&- &
 	await_ready $!
 }
