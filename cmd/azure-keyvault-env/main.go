@@ -3,9 +3,6 @@
 // Command azure-keyvault-env fills the placeholders of its environment and
 // becomes the program given as arguments. Package envexec says how it is
 // configured and what its exit statuses mean.
-//
-// Build it with the tag nethttpomithttp2: the broker needs no HTTP/2, and the
-// binary is 0.4 MB smaller without.
 package main
 
 import (

@@ -3,6 +3,7 @@
 package envexec
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -21,8 +22,8 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 )
 
-// dialTimeout, for the connection and again for TLS, leaves time for the next
-// address: a Service without endpoints may drop packets instead of refusing them.
+// dialTimeout, for the connection and its TLS, leaves time for the next address:
+// a Service without endpoints may drop packets instead of refusing them.
 const dialTimeout = 5 * time.Second
 
 // maxRetryAfter bounds how long a broker can make a container wait before its
@@ -53,38 +54,12 @@ func (f *failure) Unwrap() error { return f.err }
 type client struct {
 	settings  settings
 	tokenFile string
-	http      func(address string) *http.Client
+	dial      func(ctx context.Context, network, address string) (net.Conn, error)
 	log       *slog.Logger
 }
 
-type dialer func(ctx context.Context, network, address string) (net.Conn, error)
-
-func newClient(s settings, tokenFile string, dial dialer, log *slog.Logger) *client {
-	return &client{settings: s, tokenFile: tokenFile, log: log, http: func(address string) *http.Client {
-		return &http.Client{
-			Timeout: brokerapi.RequestTimeout,
-			// A redirect would carry the token to wherever it points.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				Proxy:               nil, // proxy variables are the program's
-				DisableKeepAlives:   true,
-				DisableCompression:  true,
-				TLSHandshakeTimeout: dialTimeout,
-				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-					return dial(ctx, network, address)
-				},
-				TLSClientConfig: &tls.Config{
-					MinVersion: tls.VersionTLS13,
-					RootCAs:    s.roots,
-					ServerName: s.serverName,
-				},
-			},
-		}
-	}}
-}
-
 // ask returns the values, asking again while that may help.
-func (c *client) ask(ctx context.Context) (map[string][]byte, error) {
+func (c client) ask(ctx context.Context) (map[string][]byte, error) {
 	wait := c.settings.wait
 	for left := c.settings.retries; ; left-- {
 		values, err := c.round(ctx)
@@ -106,7 +81,7 @@ func (c *client) ask(ctx context.Context) (map[string][]byte, error) {
 }
 
 // round tries each address until one has something to say.
-func (c *client) round(ctx context.Context) (map[string][]byte, *failure) {
+func (c client) round(ctx context.Context) (map[string][]byte, *failure) {
 	token, err := os.ReadFile(c.tokenFile) // each time: the kubelet renews it
 	token = bytes.TrimSpace(token)
 	defer clear(token)
@@ -115,20 +90,75 @@ func (c *client) round(ctx context.Context) (map[string][]byte, *failure) {
 	}
 	last := &failure{err: errUnreachable, retry: true}
 	for _, address := range c.settings.brokers {
-		resp, err := c.post(ctx, address, string(token))
+		said, err := c.exchange(ctx, address, string(token))
 		if err == nil {
-			return read(resp)
+			return said.read()
 		}
 		c.log.Debug("no answer", "address", address, "error", err)
-		var untrusted *tls.CertificateVerificationError
-		if errors.As(err, &untrusted) {
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
 			last = &failure{err: errCertificate}
 		}
 	}
 	return nil, last
 }
 
-func (c *client) post(ctx context.Context, address, token string) (*http.Response, error) {
+// answer is what came back, whoever it is from.
+type answer struct {
+	status     int
+	retryAfter string
+	body       []byte
+}
+
+// exchange is one request on a connection of its own, written and read with
+// net/http's words for the wire. An http.Client would add HTTP/2, pools, proxies
+// and redirects, a tenth of the binary, for none of which there is use here.
+func (c client) exchange(ctx context.Context, address, token string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, brokerapi.RequestTimeout)
+	defer cancel()
+	conn, err := c.connect(ctx, address)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() })() // ends a read that takes too long
+	req, err := c.request(ctx, token)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := req.Write(conn); err != nil {
+		return answer{}, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, brokerapi.MaxResponseBytes+1))
+	return answer{resp.StatusCode, resp.Header.Get("Retry-After"), body}, err
+}
+
+// connect speaks to nobody but the broker: proxies and trust store are the
+// program's.
+func (c client) connect(ctx context.Context, address string) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := c.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    c.settings.roots,
+		ServerName: c.settings.serverName,
+	})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (c client) request(ctx context.Context, token string) (*http.Request, error) {
 	body, err := json.Marshal(brokerapi.Request{Container: c.settings.container})
 	if err != nil {
 		return nil, err
@@ -140,35 +170,31 @@ func (c *client) post(ctx context.Context, address, token string) (*http.Respons
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
-	return c.http(address).Do(req)
+	req.Close = true
+	return req, nil
 }
 
 // read takes the answer apart. Whatever is not the broker's own JSON is not
 // repeated to anyone.
-func read(resp *http.Response) (map[string][]byte, *failure) {
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, brokerapi.MaxResponseBytes+1))
-	defer clear(body)
-	if err != nil {
-		return nil, &failure{err: errUnreachable, retry: true}
+func (a answer) read() (map[string][]byte, *failure) {
+	defer clear(a.body)
+	if a.status != http.StatusOK {
+		return nil, a.refusal()
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(resp, body)
-	}
-	var answer brokerapi.Response
-	if len(body) > brokerapi.MaxResponseBytes || json.Unmarshal(body, &answer) != nil {
+	var said brokerapi.Response
+	if len(a.body) > brokerapi.MaxResponseBytes || json.Unmarshal(a.body, &said) != nil {
 		return nil, &failure{err: errAnswer}
 	}
-	return answer.Values, nil
+	return said.Values, nil
 }
 
-func refusal(resp *http.Response, body []byte) *failure {
+func (a answer) refusal() *failure {
 	var said brokerapi.Failure
-	if json.Unmarshal(body, &said) != nil || said.Message == "" {
-		return &failure{err: errAnswer, retry: resp.StatusCode >= http.StatusInternalServerError}
+	if json.Unmarshal(a.body, &said) != nil || said.Message == "" {
+		return &failure{err: errAnswer, retry: a.status >= http.StatusInternalServerError}
 	}
 	f := &failure{err: refused(said), retry: said.Retry}
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
+	if s, err := strconv.Atoi(a.retryAfter); err == nil && s > 0 {
 		f.after = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
 	}
 	return f

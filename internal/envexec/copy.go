@@ -63,12 +63,10 @@ func copyFile(dest string) error {
 
 // reasonOf is the kernel's reason without the name of a temporary file.
 func reasonOf(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*os.PathError](err); ok {
 		return path.Err
 	}
-	var link *os.LinkError
-	if errors.As(err, &link) {
+	if link, ok := errors.AsType[*os.LinkError](err); ok {
 		return link.Err
 	}
 	return err

@@ -71,7 +71,7 @@ func System() World {
 		Stderr:         os.Stderr,
 		TokenFile:      brokerapi.TokenFile,
 		TerminationLog: "/dev/termination-log",
-		Dial:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		Dial:           (&net.Dialer{}).DialContext,
 		Exec:           syscall.Exec,
 	}
 }
@@ -106,7 +106,7 @@ func start(w World, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	values, err := newClient(s, w.TokenFile, w.Dial, log).ask(context.Background())
+	values, err := client{s, w.TokenFile, w.Dial, log}.ask(context.Background())
 	if err != nil {
 		return err
 	}

@@ -85,8 +85,7 @@ func wrapStart(program string, err error) error {
 func executable(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		var errno syscall.Errno
-		if errors.As(err, &errno) && errno == syscall.ENOTDIR {
+		if errors.Is(err, syscall.ENOTDIR) { // a file where a directory should be
 			return syscall.ENOENT
 		}
 		return err

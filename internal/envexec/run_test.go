@@ -279,9 +279,9 @@ func waited(t *testing.T, dial func(*tls.Config) (net.Conn, error), environ ...s
 	w.Dial = func(context.Context, string, string) (net.Conn, error) { return dial(server.TLS) }
 	var elapsed time.Duration
 	synctest.Test(t, func(*testing.T) {
-		before := time.Now()         //nolint:forbidigo // the bubble's clock, not the machine's
-		envexec.Run(w.World)         // fails: nobody answers
-		elapsed = time.Since(before) //nolint:forbidigo // as above
+		before := time.Now() // the bubble's clock, not the machine's
+		envexec.Run(w.World) // fails: nobody answers
+		elapsed = time.Since(before)
 	})
 	return elapsed
 }

@@ -63,13 +63,12 @@ func leaveMessage(path, word string) {
 		return
 	}
 	defer func() { _ = f.Close() }()
-	_, _ = f.WriteString(word) //nolint:errcheck // the log has it too
+	_, _ = f.WriteString(word) // the log has it too
 }
 
 // exitStatus follows the package's table.
 func exitStatus(err error) int {
-	var failed *startError
-	if !errors.As(err, &failed) {
+	if _, ok := errors.AsType[*startError](err); !ok {
 		return ExitFailed
 	}
 	if errors.Is(err, syscall.ENOENT) {
