@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inject
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
+)
+
+// Command is what an image runs when the pod does not say.
+type Command struct {
+	Entrypoint []string
+	Cmd        []string
+	// Err is why it is not known: one of the errors below.
+	Err error
+}
+
+// The ways of not learning what an image runs. Their texts continue a sentence
+// and hold nothing that came over the wire.
+var (
+	ErrImageName        = errors.New("its name cannot be understood")
+	ErrImageNotFound    = errors.New("its registry has no such image")
+	ErrImageForbidden   = errors.New("its registry does not let the Env Injector read it")
+	ErrImageUnavailable = errors.New("its registry did not answer in time")
+	ErrImageUnreadable  = errors.New("its registry answered with something that is not an image")
+	ErrImagePlatform    = errors.New("it does not exist for the architecture of the nodes")
+	ErrImageAmbiguous   = errors.New("it runs different commands on the architectures of the nodes")
+)
+
+// mounts puts the wrapper and the token where the wrapper's variables and our
+// command expect them. Read-only: a process must not be able to change the
+// program that its siblings start with.
+func mounts(in *injection) {
+	for _, t := range in.targets {
+		in.mount(t, brokerapi.VolumeName, brokerapi.BinaryDir)
+		in.mount(t, brokerapi.TokenVolumeName, brokerapi.TokenDir)
+	}
+}
+
+func (in *injection) mount(t target, volume, path string) {
+	for _, m := range t.VolumeMounts {
+		if strings.TrimSuffix(m.MountPath, "/") != strings.TrimSuffix(path, "/") {
+			continue
+		}
+		if m.Name != volume {
+			in.refuse("container %q mounts volume %q at %s, which the Env Injector needs: mount it elsewhere", t.Name, m.Name, path)
+		}
+		return
+	}
+	in.grow(t.path("volumeMounts"), t.VolumeMounts != nil, corev1.VolumeMount{Name: volume, MountPath: path, ReadOnly: true})
+}
+
+// environment tells the wrapper where the broker is. A variable of that name
+// which is there already is replaced: it is left from a pod that was copied, or
+// from somebody who cannot know better.
+func environment(in *injection) {
+	for _, t := range in.targets {
+		for _, want := range []corev1.EnvVar{
+			{Name: brokerapi.EnvContainer, Value: t.Name},
+			{Name: brokerapi.EnvBroker, Value: strings.Join(in.settings.Brokers, ",")},
+			{Name: brokerapi.EnvServerName, Value: in.settings.ServerName},
+			{Name: brokerapi.EnvCABundle, Value: in.settings.CABundle},
+		} {
+			in.variable(t, want)
+		}
+	}
+}
+
+func (in *injection) variable(t target, want corev1.EnvVar) {
+	found := false
+	for i, e := range t.Env {
+		if e.Name != want.Name {
+			continue
+		}
+		found = true
+		if e.Value != want.Value || e.ValueFrom != nil {
+			in.patch = append(in.patch, Operation{Op: "replace", Path: t.path("env/" + strconv.Itoa(i)), Value: want})
+		}
+	}
+	if !found {
+		in.grow(t.path("env"), t.Env != nil, want)
+	}
+}
+
+// command makes the wrapper the command and what would have been run its
+// arguments. Kubernetes replaces $(VAR) in either, so what the pod says keeps its
+// meaning; what the image says was never replaced and is escaped.
+func command(in *injection) {
+	for _, t := range in.targets {
+		in.report.Containers = append(in.report.Containers, describe(t))
+		if t.wrapped() {
+			continue
+		}
+		argv, ok := in.argv(t)
+		if !ok {
+			continue
+		}
+		in.set(t.path("command"), []string{brokerapi.Binary})
+		in.set(t.path("args"), argv)
+	}
+}
+
+// argv follows the four cases of the Kubernetes documentation: a command
+// replaces the image's entrypoint and its cmd, arguments replace the cmd.
+func (in *injection) argv(t target) ([]string, bool) {
+	if len(t.Command) > 0 {
+		return slices.Concat(t.Command, t.Args), true
+	}
+	image, known := in.facts.Commands[t.Image]
+	if !known {
+		image.Err = ErrImageUnavailable
+	}
+	if image.Err != nil {
+		in.refuse("container %q has no command, and what image %q runs is not known because %s: set the container's command, or %s",
+			t.Name, t.Image, image.Err, cure(image.Err))
+		return nil, false
+	}
+	argv := escaped(image.Entrypoint)
+	if len(t.Args) > 0 {
+		argv = append(argv, t.Args...)
+	} else {
+		argv = append(argv, escaped(image.Cmd)...)
+	}
+	if len(argv) == 0 {
+		in.refuse("container %q has no command, and image %q has neither entrypoint nor cmd: set the container's command", t.Name, t.Image)
+		return nil, false
+	}
+	return argv, true
+}
+
+// cure ends the sentence about an image that could not be read.
+func cure(err error) string {
+	switch {
+	case errors.Is(err, ErrImageName), errors.Is(err, ErrImageNotFound):
+		return "correct the image's name"
+	case errors.Is(err, ErrImageForbidden):
+		return "let the registry serve it without sign-in"
+	case errors.Is(err, ErrImagePlatform):
+		return "build the image for them"
+	case errors.Is(err, ErrImageAmbiguous):
+		return "choose an architecture with the node selector " + corev1.LabelArchStable
+	case errors.Is(err, ErrImageUnreadable):
+		return "push the image again"
+	default:
+		return "let the Env Injector reach the registry and try again"
+	}
+}
+
+func escaped(texts []string) []string {
+	out := make([]string, 0, len(texts))
+	for _, text := range texts {
+		out = append(out, escape(text))
+	}
+	return out
+}
+
+func describe(t target) Container {
+	c := Container{Name: t.Name, FromImage: len(t.Command) == 0}
+	for _, e := range t.Env {
+		if placeholder.In(e.Value) {
+			c.Variables = append(c.Variables, Variable{Name: e.Name, Placeholder: e.Value})
+		}
+	}
+	return c
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inject_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4" // the one that the API server applies patches with
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/inject"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*/out.yaml and report.txt")
+
+func settings() inject.Settings {
+	return inject.Settings{
+		Image:      "registry.example/azure-keyvault-env:1",
+		PullPolicy: corev1.PullIfNotPresent,
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{"cpu": resource.MustParse("5m"), "memory": resource.MustParse("32Mi")},
+			Limits:   corev1.ResourceList{"memory": resource.MustParse("32Mi")},
+		},
+		Brokers:    []string{"10.96.0.7:9443", "[fd00::7]:9443"},
+		ServerName: "akv2k8s-broker.akv2k8s.svc",
+		CABundle:   "-----BEGIN CERTIFICATE-----\nQ0E=\n-----END CERTIFICATE-----\n",
+	}
+}
+
+// commands are the images that the cases use.
+var commands = map[string]inject.Command{
+	"registry.example/both:1":       {Entrypoint: []string{"/entry", "--flag"}, Cmd: []string{"serve"}},
+	"registry.example/dollar:1":     {Entrypoint: []string{"sh", "-c"}, Cmd: []string{"echo $HOME $(date) $$ $$(x)"}},
+	"registry.example/empty:1":      {},
+	"registry.example/private:1":    {Err: inject.ErrImageForbidden},
+	"registry.example/gone:1":       {Err: inject.ErrImageNotFound},
+	"registry.example/slow:1":       {Err: inject.ErrImageUnavailable},
+	"registry.example/amd64-only:1": {Err: inject.ErrImagePlatform},
+	"registry.example/two-faced:1":  {Err: inject.ErrImageAmbiguous},
+	"registry.example/garbage:1":    {Err: inject.ErrImageUnreadable},
+	"Not An Image":                  {Err: inject.ErrImageName},
+}
+
+func secrets() map[string]*v2beta1.AzureKeyVaultSecret {
+	return map[string]*v2beta1.AzureKeyVaultSecret{
+		"my-secret": akvs(v2beta1.ObjectSecret), "my-cert": akvs(v2beta1.ObjectCertificate), "absent": nil,
+	}
+}
+
+func akvs(t v2beta1.ObjectType) *v2beta1.AzureKeyVaultSecret {
+	return &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
+		Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: "object", Type: t}},
+	}}
+}
+
+// Each folder of testdata is a pod, what becomes of it, and what is said about
+// it. A pod that is refused or left alone has no out.yaml.
+func TestGoldens(t *testing.T) {
+	t.Parallel()
+	ins, err := filepath.Glob("testdata/*/in.yaml")
+	if err != nil || len(ins) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, in := range ins {
+		dir := filepath.Dir(in)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
+			golden(t, dir)
+		})
+	}
+}
+
+func golden(t *testing.T, dir string) {
+	t.Helper()
+	raw := readJSON(t, filepath.Join(dir, "in.yaml"))
+	out, report := decide(t, raw)
+	compare(t, filepath.Join(dir, "report.txt"), []byte(report))
+	if out == nil {
+		if _, err := os.Stat(filepath.Join(dir, "out.yaml")); !errors.Is(err, os.ErrNotExist) {
+			t.Error("there is an out.yaml, but the pod is not changed")
+		}
+		return
+	}
+	text, err := yaml.JSONToYAML(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, filepath.Join(dir, "out.yaml"), text)
+	if again, _ := decide(t, out); again != nil {
+		t.Errorf("an injected pod is changed again:\n%s", cmp.Diff(string(out), string(again)))
+	}
+}
+
+// decide returns the changed pod, or nil, and what is said about it.
+func decide(t *testing.T, raw []byte) ([]byte, string) {
+	t.Helper()
+	pod, err := inject.Read(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets()}, settings())
+	var refusal inject.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		text := ""
+		for _, p := range refusal.Problems {
+			text += "refused: " + p + "\n"
+		}
+		return nil, text
+	case err != nil:
+		t.Fatal(err)
+	case len(patch) == 0:
+		return nil, report.String()
+	}
+	return apply(t, raw, patch), report.String()
+}
+
+func apply(t interface {
+	Helper()
+	Fatal(args ...any)
+}, raw []byte, patch inject.Patch,
+) []byte {
+	t.Helper()
+	text, err := json.Marshal(patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := jsonpatch.DecodePatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := decoded.Apply(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func readJSON(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func compare(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; go test ./internal/inject -update writes it", err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s: -want +got\n%s", path, d)
+	}
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inject_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"github.com/akv2k8s/akv2k8s/internal/inject"
+)
+
+// Whatever the pod: it is refused, left alone, or changed such that a second
+// look changes nothing, the QoS class stays, and what was there is there still.
+func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		before := drawPod(t)
+		raw, err := json.Marshal(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, refused := inject2(t, raw)
+		if refused || out == nil {
+			return
+		}
+		if again, _ := inject2(t, out); again != nil {
+			t.Fatalf("changed again:\n%s", cmp.Diff(string(out), string(again)))
+		}
+		var after corev1.Pod
+		if err := json.Unmarshal(out, &after); err != nil {
+			t.Fatal(err)
+		}
+		if w, g := qos(before), qos(after); w != g {
+			t.Fatalf("QoS class was %s and is %s", w, g)
+		}
+		kept(t, before, after)
+	})
+}
+
+// inject2 decides and applies; it returns nil if the pod stays as it is.
+func inject2(t *rapid.T, raw []byte) ([]byte, bool) {
+	pod, err := inject.Read(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, _, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands}, settings())
+	if errors.As(err, &inject.Refusal{}) {
+		return nil, true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !pod.HasPlaceholder() && len(patch) != 0 {
+		t.Fatal("a pod without placeholder is changed")
+	}
+	if len(patch) == 0 {
+		return nil, false
+	}
+	return apply(t, raw, patch), false
+}
+
+// kept checks that init containers, containers and volumes are all there, in
+// their order, with the variables they had first.
+func kept(t *rapid.T, before, after corev1.Pod) {
+	shift := len(after.Spec.InitContainers) - len(before.Spec.InitContainers)
+	if shift < 0 || shift > 1 || after.Spec.InitContainers[0].Name != "copy-azurekeyvault-env" {
+		t.Fatalf("init containers: %v", after.Spec.InitContainers)
+	}
+	for i, c := range before.Spec.Containers {
+		same(t, c, after.Spec.Containers[i])
+	}
+	for i, c := range before.Spec.InitContainers {
+		same(t, c, after.Spec.InitContainers[i+shift])
+	}
+	if d := cmp.Diff(before.Spec.Volumes, after.Spec.Volumes[:len(before.Spec.Volumes)], cmpopts.EquateEmpty()); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func same(t *rapid.T, before, after corev1.Container) {
+	if before.Name != after.Name || before.Image != after.Image {
+		t.Fatalf("%s has become %s", before.Name, after.Name)
+	}
+	if d := cmp.Diff(before.Env, after.Env[:len(before.Env)], cmpopts.EquateEmpty()); d != "" {
+		t.Fatal(d)
+	}
+}
+
+var images = rapid.SampledFrom([]string{"registry.example/both:1", "registry.example/dollar:1", "registry.example/empty:1"})
+
+func drawPod(t *rapid.T) corev1.Pod {
+	p := corev1.Pod{}
+	p.Spec.Containers = drawContainers(t, "app", 1)
+	p.Spec.InitContainers = drawContainers(t, "init", 0)
+	if rapid.Bool().Draw(t, "user") {
+		p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(rapid.Int64Range(0, 2).Draw(t, "uid"))}
+	}
+	if rapid.Bool().Draw(t, "volume") {
+		p.Spec.Volumes = []corev1.Volume{{Name: "data"}}
+	}
+	return p
+}
+
+func drawContainers(t *rapid.T, prefix string, least int) []corev1.Container {
+	list := make([]corev1.Container, rapid.IntRange(least, 3).Draw(t, prefix))
+	for i := range list {
+		c := &list[i]
+		c.Name, c.Image = fmt.Sprintf("%s-%d", prefix, i), images.Draw(t, "image")
+		texts := rapid.SliceOfN(rapid.SampledFrom([]string{"/app", "$(A)", "$(B)", "$$(A)", "$", "x"}), 0, 3)
+		c.Command, c.Args = texts.Draw(t, "command"), texts.Draw(t, "args")
+		c.Env = drawEnv(t)
+		c.Resources = drawResources(t)
+		if rapid.Bool().Draw(t, "user") {
+			c.SecurityContext = &corev1.SecurityContext{RunAsUser: new(rapid.Int64Range(0, 2).Draw(t, "uid"))}
+		}
+	}
+	return list
+}
+
+func drawEnv(t *rapid.T) []corev1.EnvVar {
+	values := rapid.SampledFrom([]string{"my-secret@azurekeyvault", "absent@azurekeyvault?tls.key", "plain", "plain", "$(A)", "x@azurekeyvault x"})
+	var env []corev1.EnvVar
+	for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"A", "B", "C"}), 0, 3).Draw(t, "variables") {
+		env = append(env, corev1.EnvVar{Name: name, Value: values.Draw(t, "value")})
+	}
+	return env
+}
+
+func drawResources(t *rapid.T) corev1.ResourceRequirements {
+	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
+	for _, name := range []corev1.ResourceName{"cpu", "memory"} {
+		switch rapid.IntRange(0, 4).Draw(t, "resources") {
+		case 0:
+			r.Requests[name] = resource.MustParse("64Mi")
+		case 1:
+			r.Requests[name], r.Limits[name] = resource.MustParse("64Mi"), resource.MustParse("128Mi")
+		case 2, 3:
+			r.Requests[name], r.Limits[name] = resource.MustParse("64Mi"), resource.MustParse("64Mi")
+		}
+	}
+	return r
+}
+
+// qos is the class as the Kubernetes documentation words it.
+func qos(p corev1.Pod) corev1.PodQOSClass {
+	guaranteed, any := true, false
+	for _, c := range append(append([]corev1.Container{}, p.Spec.InitContainers...), p.Spec.Containers...) {
+		for _, name := range []corev1.ResourceName{"cpu", "memory"} {
+			request, limit := c.Resources.Requests[name], c.Resources.Limits[name]
+			any = any || !request.IsZero() || !limit.IsZero()
+			guaranteed = guaranteed && !limit.IsZero() && request.Cmp(limit) == 0
+		}
+	}
+	switch {
+	case !any:
+		return corev1.PodQOSBestEffort
+	case guaranteed:
+		return corev1.PodQOSGuaranteed
+	default:
+		return corev1.PodQOSBurstable
+	}
+}
+
+// What an image says reaches the program unchanged, although Kubernetes replaces
+// $(VAR) in everything that a pod says.
+func TestImageTextsSurviveReplacement(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`[$()ab]{0,12}`).Draw(t, "text")
+		pod := corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "app", Image: "image", Env: []corev1.EnvVar{{Name: "a", Value: "x@azurekeyvault"}},
+		}}}}
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := inject.Read(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, _, err := inject.Decide(inject.Facts{Pod: read, Commands: map[string]inject.Command{"image": {Entrypoint: []string{"/e"}, Cmd: []string{text}}}}, settings())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(apply(t, raw, patch), &pod); err != nil {
+			t.Fatal(err)
+		}
+		if got := expand(pod.Spec.Containers[0].Args[1]); got != text {
+			t.Fatalf("%q becomes %q, of which the program sees %q", text, pod.Spec.Containers[0].Args[1], got)
+		}
+	})
+}
+
+// expand replaces as the kubelet does: "$$" is "$", and $(NAME) the variable's
+// value, which shows here as REPLACED.
+func expand(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '$' || i+1 == len(text) {
+			b.WriteByte(text[i])
+			continue
+		}
+		i++
+		if end := strings.IndexByte(text[i:], ')'); text[i] == '(' && end >= 0 {
+			b.WriteString("REPLACED")
+			i += end
+			continue
+		}
+		if text[i] != '$' {
+			b.WriteByte('$')
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+// A refusal quotes names and paths, never the text that it refuses.
+func TestRefusalKeepsTheText(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		password := rapid.StringMatching(`hunter[0-9]{6}`).Draw(t, "password")
+		pod := corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "app", Env: []corev1.EnvVar{{Name: "URL", Value: "https://" + password + "@azurekeyvault/"}},
+		}}}}
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := inject.Read(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, report, err := inject.Decide(inject.Facts{Pod: read, Commands: commands}, settings())
+		if err == nil || patch != nil {
+			t.Fatal("not refused")
+		}
+		if text := err.Error() + report.String(); strings.Contains(text, password) {
+			t.Fatalf("leaked: %s", text)
+		}
+	})
+}
+
+func TestLongRefusalsAreCut(t *testing.T) {
+	t.Parallel()
+	got := inject.Refusal{Problems: strings.Split("abcdefg", "")}.Error()
+	if want := "a; b; c; d; e; and 2 more problems of this kind"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDecideWithoutBroker(t *testing.T) {
+	t.Parallel()
+	pod, err := inject.Read(readJSON(t, "testdata/article/in.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := settings()
+	s.Brokers = nil
+	if patch, _, err := inject.Decide(inject.Facts{Pod: pod}, s); !errors.Is(err, inject.ErrNotReady) || patch != nil {
+		t.Errorf("Decide() = %v, %v", patch, err)
+	}
+}
+
+// FuzzDecide takes any JSON for a pod: no panic, and a patch that applies and
+// settles.
+func FuzzDecide(f *testing.F) {
+	ins, err := filepath.Glob("testdata/*/in.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, in := range ins {
+		text, err := os.ReadFile(in)
+		if err != nil {
+			f.Fatal(err)
+		}
+		raw, err := yaml.YAMLToJSON(text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var tree map[string]any
+		if json.Unmarshal(raw, &tree) != nil {
+			return
+		}
+		raw, err := json.Marshal(tree) // one member of each name, as the API server sends it
+		if err != nil {
+			return
+		}
+		out := settle(t, raw)
+		if out == nil {
+			return
+		}
+		if again := settle(t, out); again != nil {
+			t.Errorf("changed again:\n%s", cmp.Diff(string(out), string(again)))
+		}
+	})
+}
+
+func settle(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	pod, err := inject.Read(raw)
+	if err != nil {
+		return nil
+	}
+	facts := inject.Facts{Pod: pod, Namespace: "default", Commands: map[string]inject.Command{}, Secrets: secrets()}
+	for _, image := range pod.Images() {
+		facts.Commands[image] = inject.Command{Entrypoint: []string{"/entry"}}
+	}
+	patch, _, err := inject.Decide(facts, settings())
+	if err != nil || len(patch) == 0 {
+		return nil
+	}
+	return apply(t, raw, patch)
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inject
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+)
+
+// volumeBytes bounds the memory that the copied wrapper takes: the wrapper is
+// smaller than 6.5 MB, so this leaves it room to double.
+const volumeBytes = 16 << 20
+
+// volumes adds the two volumes. The names are ours; a volume of the same name
+// that is something else would hand the containers a foreign program or token.
+func volumes(in *injection) {
+	in.volume(wrapperVolume(), isWrapperVolume)
+	in.volume(tokenVolume(), isTokenVolume)
+}
+
+func (in *injection) volume(want corev1.Volume, is func(corev1.Volume) bool) {
+	for _, v := range in.spec.Volumes {
+		if v.Name != want.Name {
+			continue
+		}
+		if !is(v) {
+			in.refuse("the pod has a volume %q of its own, a name that the Env Injector needs: give it another name", v.Name)
+		}
+		return
+	}
+	in.grow("/spec/volumes", in.spec.Volumes != nil, want)
+}
+
+func wrapperVolume() corev1.Volume {
+	return corev1.Volume{Name: brokerapi.VolumeName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(volumeBytes, resource.BinarySI),
+	}}}
+}
+
+func isWrapperVolume(v corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+}
+
+// tokenVolume leaves the mode of the file to Kubernetes, which makes it as strict
+// as the containers' users allow (see user).
+func tokenVolume() corev1.Volume {
+	seconds := int64(brokerapi.TokenSeconds)
+	return corev1.Volume{Name: brokerapi.TokenVolumeName, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience: brokerapi.Audience, ExpirationSeconds: &seconds, Path: "token",
+		}}},
+	}}}
+}
+
+func isTokenVolume(v corev1.Volume) bool {
+	if v.Projected == nil || len(v.Projected.Sources) != 1 {
+		return false
+	}
+	token := v.Projected.Sources[0].ServiceAccountToken
+	return token != nil && token.Audience == brokerapi.Audience && token.Path == "token"
+}
