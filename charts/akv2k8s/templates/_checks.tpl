@@ -1,0 +1,40 @@
+{{/*
+Refusals, each a sentence that says what to do. They run with the template that
+they protect.
+*/}}
+
+{{/* A CRD that Helm does not know to be this release's would end the installation with a remark about labels. */}}
+{{- define "akv2k8s.refuseForeignCRD" -}}
+{{- $release := .root.Release -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" .name -}}
+{{- $annotations := default dict .metadata.annotations -}}
+{{- $owner := get $annotations "meta.helm.sh/release-name" -}}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" -}}
+{{- $mine := and (eq $owner $release.Name) (eq $namespace $release.Namespace) (eq (get (default dict .metadata.labels) "app.kubernetes.io/managed-by") "Helm") -}}
+{{- if not $mine -}}
+{{- $patch := printf `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"Helm"},"annotations":{"meta.helm.sh/release-name":"%s","meta.helm.sh/release-namespace":"%s"}}}` $release.Name $release.Namespace -}}
+{{- $who := empty $owner | ternary "did not come from this release" (printf "belongs to release %s of namespace %s" $owner $namespace) -}}
+{{- printf "\n\nThe CRD %s is in the cluster already and %s. To let this release keep it up to date, run\n\n  kubectl patch crd %s --type merge -p '%s'\n\nand repeat what you did (existing objects are not touched); or repeat it with --take-ownership --set crds.adopt=true; or, where another release shall go on caring for the CRD, with --set crds.install=false.\n" $.name $who $.name $patch | fail -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "akv2k8s.refuseContradictions" -}}
+{{- $values := .Values -}}
+{{- $injector := $values.env_injector -}}
+{{- $identity := $values.global.workloadIdentity -}}
+{{- if and (not $values.controller.enabled) (not $injector.enabled) -}}
+{{- fail "\n\nNothing to install: set controller.enabled or env_injector.enabled." -}}
+{{- end -}}
+{{- range $key, $_ := $injector.serviceAccount.annotations -}}
+{{- if hasPrefix "azure.workload.identity/" $key -}}
+{{- printf "\n\nThe webhook signs in nowhere; the broker does. Move env_injector.serviceAccount.annotations.%s to env_injector.broker.serviceAccount.annotations." $key | fail -}}
+{{- end -}}
+{{- end -}}
+{{- if and $identity.enabled $identity.projectToken (not $identity.tenantId) -}}
+{{- fail "\n\nglobal.workloadIdentity.projectToken needs global.workloadIdentity.tenantId." -}}
+{{- end -}}
+{{- if and $values.cloudConfigFrom.secret.name $values.cloudConfigFrom.configMap.name -}}
+{{- fail "\n\nSet one of cloudConfigFrom.secret.name and cloudConfigFrom.configMap.name, not both." -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,275 @@
+{{/*
+The objects that every component has. Each helper takes the same dictionary:
+  root     the chart's root
+  name     the component: controller, env-injector or broker
+  values   its values
+  logging  values whose logLevel and logFormat outrank the global ones
+  signIn   how it signs in to Azure (see _signin.tpl); absent: it does not
+  env, volumes, mounts  its own of those, as YAML lists
+  ports    container ports by name
+  http     name of the port that serves /healthz, /readyz and /metrics
+*/}}
+
+{{- define "akv2k8s.deployment" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+{{- $metrics := $root.Values.global.metrics -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "akv2k8s.component" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "akv2k8s.labels" . | nindent 4 }}
+    {{- with $values.labels }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  replicas: {{ $values.replicaCount }}
+  {{- with $values.strategy }}
+  strategy:
+    {{- eq .type "Recreate" | ternary (omit . "rollingUpdate") . | toYaml | nindent 4 }}
+  {{- end }}
+  selector:
+    matchLabels:
+      {{- include "akv2k8s.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "akv2k8s.selector" . | nindent 8 }}
+        {{- if and .signIn $root.Values.global.workloadIdentity.enabled (not $root.Values.global.workloadIdentity.projectToken) }}
+        azure.workload.identity/use: "true"
+        {{- end }}
+        {{- with $values.podLabels }}{{ toYaml . | nindent 8 }}{{ end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .name }}
+        {{- include "akv2k8s.restarts" . | nindent 8 }}
+        {{- if $metrics.enabled }}
+        prometheus.io/scrape: "true"
+        prometheus.io/port: {{ get .ports .http | quote }}
+        prometheus.io/path: /metrics
+        {{- end }}
+        {{- with $values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
+    spec:
+      {{- include "akv2k8s.podSpec" . | nindent 6 }}
+{{- end }}
+
+{{/*
+What a process reads once, when it starts, must replace the pods when it changes.
+Variables of ours may be secret, and a hash of them would let anyone who reads pods
+check guesses; so each upgrade replaces the pods that have some. The CA bundle is
+public. Other mounted files are followed.
+*/}}
+{{- define "akv2k8s.restarts" -}}
+{{- if .signIn -}}
+{{- if merge (dict) .signIn.env .root.Values.global.env }}
+akv2k8s/release-revision: {{ .root.Release.Revision | quote }}
+{{- end -}}
+{{- end -}}
+{{- with .root.Values.global.caBundle.pem }}
+akv2k8s/ca-bundle: {{ trim . | sha256sum }}
+{{- end -}}
+{{- end }}
+
+{{- define "akv2k8s.podSpec" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+serviceAccountName: {{ include "akv2k8s.serviceAccount" . }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- $pullSecrets := $root.Values.global.imagePullSecrets }}
+{{- with $values.image.pullSecret }}{{ $pullSecrets = append $pullSecrets (dict "name" .) }}{{ end }}
+{{- with $pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with default $root.Values.global.priorityClassName $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+terminationGracePeriodSeconds: 40
+securityContext:
+  {{- include "akv2k8s.podSecurity" . | nindent 2 }}
+containers:
+  - {{ include "akv2k8s.container" . | nindent 4 | trim }}
+{{- with concat (.volumes | fromYamlArray) (include "akv2k8s.signIn.volumes" . | fromYamlArray) (include "akv2k8s.network.volumes" $root | fromYamlArray) $values.extraVolumes }}
+volumes:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+{{- if $values.topologySpreadConstraints }}
+  {{- toYaml $values.topologySpreadConstraints | nindent 2 }}
+{{- else }}
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "akv2k8s.selector" $ | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Restricted, but for one case: the node's azure.json belongs to root and is
+readable by root alone, so who mounts it must be root. It still has no capability,
+and can therefore read what root owns and nothing else.
+*/}}
+{{- define "akv2k8s.isRoot" -}}
+{{- eq (include "akv2k8s.signIn.file" .) "node" | ternary "true" "" -}}
+{{- end }}
+
+{{- define "akv2k8s.podSecurity" -}}
+{{- $id := include "akv2k8s.isRoot" . | empty | ternary 65532 0 -}}
+{{- $context := dict "runAsNonRoot" (ne $id 0) "runAsUser" $id "runAsGroup" $id "fsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- mergeOverwrite $context (deepCopy .values.podSecurityContext) | toYaml -}}
+{{- end }}
+
+{{- define "akv2k8s.containerSecurity" -}}
+{{- $context := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- mergeOverwrite $context (deepCopy .values.securityContext) | toYaml -}}
+{{- end }}
+
+{{- define "akv2k8s.container" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+name: {{ .name }}
+image: {{ include "akv2k8s.image" (dict "root" $root "image" $values.image) }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+env:
+  - name: LOG_LEVEL
+    value: {{ default $root.Values.global.logLevel .logging.logLevel | quote }}
+  - name: LOG_FORMAT
+    value: {{ default $root.Values.global.logFormat .logging.logFormat | quote }}
+  {{- concat (.env | fromYamlArray) (include "akv2k8s.signIn.env" . | fromYamlArray) (include "akv2k8s.network.env" $root | fromYamlArray) $values.extraEnv | toYaml | nindent 2 }}
+{{- if .signIn }}
+{{- with concat .signIn.envFromSecret $root.Values.global.envFromSecret }}
+envFrom:
+  {{- range . }}
+  - secretRef:
+      name: {{ .name }}
+  {{- end }}
+{{- end }}
+{{- end }}
+ports:
+  {{- range $name, $port := .ports }}
+  - name: {{ $name }}
+    containerPort: {{ $port }}
+    protocol: TCP
+  {{- end }}
+livenessProbe:
+  {{- mergeOverwrite (dict "httpGet" (dict "path" "/healthz" "port" .http) "periodSeconds" 10 "timeoutSeconds" 5 "failureThreshold" 6) (deepCopy $values.livenessProbe) | toYaml | nindent 2 }}
+readinessProbe:
+  {{- mergeOverwrite (dict "httpGet" (dict "path" "/readyz" "port" .http) "periodSeconds" 2 "timeoutSeconds" 2 "failureThreshold" 3) (deepCopy $values.readinessProbe) | toYaml | nindent 2 }}
+{{- with $values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "akv2k8s.containerSecurity" . | nindent 2 }}
+{{- with concat (.mounts | fromYamlArray) (include "akv2k8s.signIn.mounts" . | fromYamlArray) (include "akv2k8s.network.mounts" $root | fromYamlArray) $values.extraVolumeMounts }}
+volumeMounts:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Service account, disruption budget and, if wanted, the Secret of variables and the ServiceMonitor. */}}
+{{- define "akv2k8s.companions" -}}
+{{- $root := .root -}}
+{{- $values := .values -}}
+{{- if $values.serviceAccount.create }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "akv2k8s.serviceAccount" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "akv2k8s.labels" . | nindent 4 }}
+    {{- with $values.serviceAccount.labels }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{- with include "akv2k8s.accountAnnotations" . }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+{{- $budget := $values.podDisruptionBudget }}
+{{- if and $budget.enabled (gt (int $values.replicaCount) 1) }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "akv2k8s.component" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "akv2k8s.labels" . | nindent 4 }}
+spec:
+  {{- if ne (toString $budget.maxUnavailable) "" }}
+  maxUnavailable: {{ $budget.maxUnavailable }}
+  {{- else }}
+  minAvailable: {{ $budget.minAvailable }}
+  {{- end }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "akv2k8s.selector" . | nindent 6 }}
+{{- end }}
+{{- if .signIn }}
+{{- with merge (dict) .signIn.env $root.Values.global.env }}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ include "akv2k8s.component" $ }}-env
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "akv2k8s.labels" $ | nindent 4 }}
+type: Opaque
+stringData:
+  {{- range $key, $value := . }}
+  {{ $key }}: {{ $value | toString | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- $monitor := $root.Values.global.metrics.serviceMonitor }}
+{{- if eq (toString $values.metrics.serviceMonitor.enabled | default (toString $monitor.enabled)) "true" }}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ include "akv2k8s.component" . }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "akv2k8s.labels" . | nindent 4 }}
+    {{- with $monitor.additionalLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "akv2k8s.selector" . | nindent 6 }}
+  endpoints:
+    - port: {{ .http }}
+      path: /metrics
+      interval: {{ $monitor.interval }}
+{{- end }}
+{{- end }}
+
+{{- define "akv2k8s.accountAnnotations" -}}
+{{- $annotations := deepCopy .values.serviceAccount.annotations -}}
+{{- $identity := .root.Values.global.workloadIdentity -}}
+{{- if and .signIn $identity.enabled -}}
+{{- with $identity.clientId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/client-id" .) }}{{ end -}}
+{{- with $identity.tenantId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/tenant-id" .) }}{{ end -}}
+{{- end -}}
+{{- with $annotations }}{{ toYaml . }}{{ end -}}
+{{- end }}

@@ -1,0 +1,24 @@
+{{/* The broker as the helpers of _workload.tpl know it. */}}
+{{- define "akv2k8s.broker" -}}
+name: broker
+http: http
+ports:
+  https: 9443
+  http: 8080
+env: |
+  - name: CERT_DIR
+    value: /etc/azure-keyvault-broker/tls
+# Naming the keys makes the pod wait until the webhook has filled the Secret.
+volumes: |
+  - name: tls
+    secret:
+      secretName: {{ include "akv2k8s.fullname" . }}-broker-tls
+      defaultMode: 0440
+      items:
+        - {key: tls.crt, path: tls.crt}
+        - {key: tls.key, path: tls.key}
+mounts: |
+  - name: tls
+    mountPath: /etc/azure-keyvault-broker/tls
+    readOnly: true
+{{- end }}

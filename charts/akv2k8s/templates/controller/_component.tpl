@@ -1,0 +1,24 @@
+{{/* The Controller as the helpers of _workload.tpl know it, as YAML without the root. */}}
+{{- define "akv2k8s.controller" -}}
+name: controller
+http: metrics
+ports:
+  metrics: 9000
+env: |
+  - name: RUNTIME_NAMESPACE
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.namespace
+  - name: WATCH_ALL_NAMESPACES
+    value: {{ .Values.watchAllNamespaces | quote }}
+  - name: AZURE_RESYNC_PERIOD
+    value: {{ .Values.azureKeyVaultResyncPeriod | quote }}
+  - name: LEADER_ELECTION_ID
+    value: {{ include "akv2k8s.fullname" . }}-controller
+  {{- with .Values.controller.objectLabels }}
+  - name: OBJECT_LABELS
+    value: {{ . | quote }}
+  {{- end }}
+volumes: ""
+mounts: ""
+{{- end }}

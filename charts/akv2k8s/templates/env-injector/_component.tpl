@@ -1,0 +1,28 @@
+{{/* The webhook as the helpers of _workload.tpl know it. It signs in nowhere. */}}
+{{- define "akv2k8s.envInjector" -}}
+{{- $fullname := include "akv2k8s.fullname" . -}}
+name: env-injector
+http: http
+ports:
+  https: 8443
+  http: 8080
+env: |
+  - name: POD_NAMESPACE
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.namespace
+  - name: WEBHOOK_SERVICE
+    value: {{ $fullname }}-env-injector
+  - name: WEBHOOK_CONFIGURATION
+    value: {{ $fullname }}-env-injector
+  - name: BROKER_SERVICE
+    value: {{ $fullname }}-broker
+  - name: CA_SECRET
+    value: {{ $fullname }}-ca
+  - name: BROKER_TLS_SECRET
+    value: {{ $fullname }}-broker-tls
+  - name: AZUREKEYVAULT_ENV_IMAGE
+    value: {{ include "akv2k8s.image" (dict "root" . "image" .Values.env_injector.envImage) }}
+volumes: ""
+mounts: ""
+{{- end }}
