@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/emulator/admin"
@@ -56,7 +57,6 @@ type Emulator struct {
 
 	ca       *pki.CA
 	servers  []*http.Server
-	https    net.Listener
 	addrs    map[string]string
 	counters *counters
 	failed   chan error
@@ -168,12 +168,7 @@ func (e *Emulator) dial(ctx context.Context) (net.Conn, error) {
 }
 
 func (e *Emulator) exists(host string) bool {
-	for _, login := range LoginHosts {
-		if host == login {
-			return true
-		}
-	}
-	return e.Vaults.HasVault(host)
+	return slices.Contains(LoginHosts, host) || e.Vaults.HasVault(host)
 }
 
 // local is a listener's address as this machine reaches it.
@@ -206,9 +201,9 @@ func (e *Emulator) Failed() <-chan error { return e.failed }
 // Close stops serving; requests under way may finish until ctx ends.
 func (e *Emulator) Close(ctx context.Context) error {
 	var errs []error
-	for i := len(e.servers) - 1; i >= 0; i-- {
-		if err := e.servers[i].Shutdown(ctx); err != nil {
-			errs = append(errs, e.servers[i].Close())
+	for _, server := range slices.Backward(e.servers) {
+		if err := server.Shutdown(ctx); err != nil {
+			errs = append(errs, server.Close())
 		}
 	}
 	return errors.Join(errs...)

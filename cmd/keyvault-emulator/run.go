@@ -135,7 +135,7 @@ func quote(path string) string {
 const defaultSeed = `
 principals:
   - name: developer
-    clientID: 11111111-1111-4111-8111-111111111111
+    clientId: 11111111-1111-4111-8111-111111111111
     secrets: [keyvault-emulator]
     managedIdentity: true
 vaults:

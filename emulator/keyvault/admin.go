@@ -3,7 +3,7 @@
 package keyvault
 
 import (
-	"crypto/sha1" //nolint:gosec // the thumbprint of the protocol
+	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -377,9 +377,9 @@ type CertificateState struct {
 	Enabled    bool   `json:"enabled"`
 	Exportable bool   `json:"exportable"`
 	// LeafPEM is the leaf, ChainPEM leaf and issuers in that order, KeyPEM the private key as PKCS#8.
-	LeafPEM  string `json:"leafPEM"`
-	ChainPEM string `json:"chainPEM"`
-	KeyPEM   string `json:"keyPEM"`
+	LeafPEM  string `json:"leafPem"`
+	ChainPEM string `json:"chainPem"`
+	KeyPEM   string `json:"keyPem"`
 	// SecretValue is the value of the secret behind it, as a client with permission reads it.
 	SecretValue string `json:"secretValue"`
 	ContentType string `json:"contentType"`
@@ -403,7 +403,7 @@ func (s *Server) Certificate(vaultName, name string) (CertificateState, error) {
 	if err != nil {
 		return CertificateState{}, err
 	}
-	sum := sha1.Sum(ver.chain[0].Raw) //nolint:gosec // the thumbprint of the protocol
+	sum := sha1.Sum(ver.chain[0].Raw)
 	out := CertificateState{
 		ID: v.id(certificates, o.name, ver.id), Version: ver.id, Subject: ver.chain[0].Subject.String(),
 		Thumbprint: hex.EncodeToString(sum[:]), Enabled: ver.attributes.Enabled, Exportable: o.policy.exportable(),

@@ -3,7 +3,7 @@
 package keyvault
 
 import (
-	"crypto/sha1" //nolint:gosec // the thumbprint of the protocol
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/base64"
 	"net/http"
@@ -104,7 +104,7 @@ func (v *vault) certificateItem(o *object, ver *version, id string) certificateB
 		}
 		return out
 	}
-	sum := sha1.Sum(ver.chain[0].Raw) //nolint:gosec // the thumbprint of the protocol
+	sum := sha1.Sum(ver.chain[0].Raw)
 	out.Thumbprint, out.Attributes, out.Tags = encode64(sum[:]), ver.attributes, ver.tags
 	return out
 }

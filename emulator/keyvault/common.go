@@ -185,14 +185,15 @@ type marker struct {
 func (c *call) nextLink(last string, query url.Values) string {
 	inner := base64.StdEncoding.EncodeToString([]byte(last))
 	raw, _ := json.Marshal(marker{NextMarker: fmt.Sprintf("2!%d!%s", len(inner), inner)}) // strings and numbers only
-	link := fmt.Sprintf("%s:443/%s?api-version=%s&$skiptoken=%s", c.vault.url(), strings.Trim(c.request.URL.Path, "/"),
-		url.QueryEscape(query.Get("api-version")), base64.RawURLEncoding.EncodeToString(raw))
+	rest := url.Values{}
 	for _, name := range []string{"maxresults", "includePending"} {
 		if given := query.Get(name); given != "" {
-			link += "&" + name + "=" + url.QueryEscape(given)
+			rest.Set(name, given)
 		}
 	}
-	return link
+	link := fmt.Sprintf("%s:443/%s?api-version=%s&$skiptoken=%s&%s", c.vault.url(), strings.Trim(c.request.URL.Path, "/"),
+		url.QueryEscape(query.Get("api-version")), base64.RawURLEncoding.EncodeToString(raw), rest.Encode())
+	return strings.TrimSuffix(link, "&")
 }
 
 func readMarker(token string) (string, error) {

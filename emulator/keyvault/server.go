@@ -10,10 +10,12 @@ package keyvault
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -138,17 +140,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &call{vault: v, request: r, address: clientAddress(r), route: route{operation: "unknown"}}
-	result, bad := s.answer(c)
+	result, bad := s.answer(r.Context(), c)
 	status := s.write(w, r, result, bad)
 	s.counters.add(v.name, c.route.operation, status)
-	s.log.LogAttrs(r.Context(), slog.LevelInfo, "vault request", slog.String("vault", v.name),
-		slog.String("operation", c.route.operation), slog.String("object", c.name), slog.Int("status", status),
-		slog.String("app_id", c.caller.AppID))
+	s.log.InfoContext(r.Context(), "vault request", "vault", v.name, "operation", c.route.operation, "object", c.name,
+		"status", status, "app_id", c.caller.AppID)
 }
 
 // answer takes a request through the checks in the order that the service makes them: who, what, whether, and then
 // the operation itself.
-func (s *Server) answer(c *call) (*reply, *failure) {
+func (s *Server) answer(ctx context.Context, c *call) (*reply, *failure) {
 	if bad := s.authenticate(c); bad != nil {
 		return nil, bad
 	}
@@ -162,7 +163,7 @@ func (s *Server) answer(c *call) (*reply, *failure) {
 	faults := c.vault.take(c)
 	c.vault.seenTokens[c.token] = true
 	c.vault.mu.Unlock()
-	if bad := suffer(c.request.Context(), c, faults); bad != nil {
+	if bad := suffer(ctx, c, faults); bad != nil {
 		return nil, bad
 	}
 	body, err := io.ReadAll(io.LimitReader(c.request.Body, maxBody))
@@ -250,9 +251,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, result *reply, ba
 			h.Set(name, value)
 		}
 	}
-	for name, values := range header {
-		h[name] = values
-	}
+	maps.Copy(h, header)
 	if body == nil {
 		w.WriteHeader(status)
 		return status

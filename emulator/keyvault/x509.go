@@ -290,8 +290,10 @@ func newIdentity(key crypto.PrivateKey, certs []*x509.Certificate, isPEM bool) (
 }
 
 func samePublicKey(public crypto.PublicKey, m *material) bool {
-	comparable, is := m.signer().Public().(interface{ Equal(crypto.PublicKey) bool })
-	return is && comparable.Equal(public)
+	ours, is := m.signer().Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	return is && ours.Equal(public)
 }
 
 // leafFirst puts the leaf first and each issuer after what it issued; strangers keep their order at the end.

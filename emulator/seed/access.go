@@ -100,7 +100,7 @@ func CheckFaults(list []Fault) error {
 	return errors.Join(p.found...)
 }
 
-// CheckSecret, CheckCertificate and CheckKey fill in defaults and say what is wrong with one object.
+// CheckSecret fills in defaults of a secret and says what is wrong with it.
 func CheckSecret(s *Secret) error {
 	p := &problems{}
 	p.secret("secret", s)

@@ -23,7 +23,7 @@ var (
 	vaultName  = regexp.MustCompile(`\A[A-Za-z0-9-]{3,24}\z`)
 	objectName = regexp.MustCompile(`\A[0-9A-Za-z-]{1,127}\z`)
 	versionID  = regexp.MustCompile(`\A[0-9a-f]{32}\z`)
-	quoted     = regexp.MustCompile("`[^`]*`")
+	quoted     = regexp.MustCompile("`[^`]*`|'[^']*'")
 )
 
 // MaxSecretBytes is the largest secret value a vault takes.
@@ -71,10 +71,16 @@ func Parse(data []byte, read func(name string) ([]byte, error)) (Seed, error) {
 
 // syntaxError repeats what the parser says about where and what, without the values it quotes.
 func syntaxError(err error) error {
-	var typed *yaml.TypeError
-	lines := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
-	if errors.As(err, &typed) {
+	text, fromParser := strings.CutPrefix(err.Error(), "yaml: ")
+	lines := []string{text}
+	typed, isType := errors.AsType[*yaml.TypeError](err)
+	switch {
+	case isType:
 		lines = typed.Errors
+	case errors.Is(err, errDuration):
+		return fmt.Errorf("a duration %w", errDuration)
+	case !fromParser:
+		return errors.New("a value has the wrong form; dates are written as 2030-01-31T00:00:00Z")
 	}
 	found := make([]error, 0, len(lines))
 	for _, line := range lines {
@@ -136,7 +142,7 @@ func (p *problems) principal(where string, it *Principal, tenant string, names m
 		it.Tenant = tenant
 	}
 	if it.ClientID == "" {
-		p.add(where, "clientID is missing")
+		p.add(where, "clientId is missing")
 	}
 	for i, text := range it.Certificates {
 		if strings.Contains(text, "-----BEGIN") {
@@ -153,7 +159,7 @@ func (p *problems) principal(where string, it *Principal, tenant string, names m
 			p.add(at, "issuer and subject are both needed")
 		}
 		if (f.JWKSFile == "") == (f.JWKSURL == "") {
-			p.add(at, "exactly one of jwksFile and jwksURL is needed")
+			p.add(at, "exactly one of jwksFile and jwksUrl is needed")
 		}
 		if f.Audience == "" {
 			f.Audience = "api://AzureADTokenExchange"
@@ -274,8 +280,7 @@ func (p *problems) certificate(where string, c *Certificate, pfx PFX) {
 			c.Data = importable(data)
 		}
 	}
-	if c.Data != "" && (c.Subject != "" || c.Chain != 0 || c.KeyType != "" || c.KeySize != 0 || c.Curve != "" ||
-		len(c.DNSNames) > 0 || c.ValidityMonths != 0) {
+	if c.Data != "" && c.generated() {
 		p.add(where, "an imported certificate cannot also say what to generate")
 	}
 	if c.Order == "" {
@@ -287,13 +292,22 @@ func (p *problems) certificate(where string, c *Certificate, pfx PFX) {
 	p.oneOf(where+": order", string(c.Order), string(OrderService), string(OrderLeafFirst), string(OrderRootFirst), string(OrderAsImported))
 	p.oneOf(where+": pfx", string(c.PFX), string(TripleDES), string(AES256))
 	p.oneOf(where+": contentType", c.ContentType, "", "application/x-pkcs12", "application/x-pem-file")
-	if c.Chain < 0 || c.Chain > 5 {
-		p.add(where, "chain must be 1 to 5 certificates")
-	}
-	if c.ValidityMonths < 0 || c.ValidityMonths > 120 {
-		p.add(where, "validityMonths must be 1 to 120")
-	}
+	p.within(where+": chain", c.Chain, 5)
+	p.within(where+": validityMonths", c.ValidityMonths, 120)
 	p.pair(where, c.KeyType, c.KeySize, c.Curve, []string{"P-256", "P-384", "P-521"})
+}
+
+// generated reports whether anything is said about a certificate to generate.
+func (c *Certificate) generated() bool {
+	asked := c.Subject + c.KeyType + c.Curve + strings.Join(c.DNSNames, "")
+	return asked != "" || c.Chain != 0 || c.KeySize != 0 || c.ValidityMonths != 0
+}
+
+// within checks a number that may be left out.
+func (p *problems) within(where string, n, most int) {
+	if n < 0 || n > most {
+		p.add(where, "must be 1 to %d", most)
+	}
 }
 
 // importable is the text form of a file: PEM as it is, anything else as base64.

@@ -23,9 +23,9 @@ type Seed struct {
 type Principal struct {
 	Name     string `json:"name"               yaml:"name"`
 	Tenant   string `json:"tenant,omitempty"   yaml:"tenant"`
-	ClientID string `json:"clientID,omitempty" yaml:"clientID"`
+	ClientID string `json:"clientId,omitempty" yaml:"clientId"`
 	// ObjectID is derived from tenant and client id when absent.
-	ObjectID string `json:"objectID,omitempty" yaml:"objectID"`
+	ObjectID string `json:"objectId,omitempty" yaml:"objectId"`
 	// Secrets are its client secrets.
 	Secrets []string `json:"secrets,omitempty" yaml:"secrets"`
 	// Certificates are PEM texts, or names of PEM files beside the seed file.
@@ -33,7 +33,7 @@ type Principal struct {
 	Federated    []Federated `json:"federated,omitempty"    yaml:"federated"`
 	// ManagedIdentity makes it available from the instance metadata service.
 	ManagedIdentity bool   `json:"managedIdentity,omitempty" yaml:"managedIdentity"`
-	ResourceID      string `json:"resourceID,omitempty"      yaml:"resourceID"`
+	ResourceID      string `json:"resourceId,omitempty"      yaml:"resourceId"`
 }
 
 // Federated trusts tokens of another issuer, as a federated identity credential does.
@@ -45,8 +45,8 @@ type Federated struct {
 	// JWKSFile or JWKSURL says where the issuer's keys are. The URL may need a CA and a bearer token, as a cluster's
 	// /openid/v1/jwks does. The files are read when the keys are needed.
 	JWKSFile      string `json:"jwksFile,omitempty"      yaml:"jwksFile"`
-	JWKSURL       string `json:"jwksURL,omitempty"       yaml:"jwksURL"`
-	JWKSCAFile    string `json:"jwksCAFile,omitempty"    yaml:"jwksCAFile"`
+	JWKSURL       string `json:"jwksUrl,omitempty"       yaml:"jwksUrl"`
+	JWKSCAFile    string `json:"jwksCaFile,omitempty"    yaml:"jwksCaFile"`
 	JWKSTokenFile string `json:"jwksTokenFile,omitempty" yaml:"jwksTokenFile"`
 }
 

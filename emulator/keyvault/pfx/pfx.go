@@ -11,11 +11,11 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // what the service emits
+	"crypto/des"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // what the service emits
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -115,7 +115,7 @@ type (
 // Encode writes the certificates in the order given and, unless it is nil, the key that belongs to leaf.
 func Encode(key crypto.PrivateKey, leaf *x509.Certificate, certs []*x509.Certificate, alg Algorithm) ([]byte, error) {
 	b := &builder{alg: alg}
-	keyID := sha1.Sum(leaf.Raw) //nolint:gosec // an identifier
+	keyID := sha1.Sum(leaf.Raw)
 	var safes []contentInfo
 	if key != nil {
 		safes = append(safes, b.data(b.der([]safeBag{b.keyBag(key, keyID[:])})))
@@ -204,7 +204,7 @@ func (b *builder) seal(plain []byte) (pkix.AlgorithmIdentifier, []byte) {
 	}
 	salt := b.random(8)
 	key, iv := derive(sha1.New, salt, 1, 24), derive(sha1.New, salt, 2, 8)
-	block, err := des.NewTripleDESCipher(key) //nolint:gosec // what the service emits
+	block, err := des.NewTripleDESCipher(key)
 	b.keep(err)
 	parameters := asn1.RawValue{FullBytes: b.der(pbeParams{salt, iterations})}
 	return pkix.AlgorithmIdentifier{Algorithm: oidTripleDES, Parameters: parameters}, cbc(block, iv, plain)
