@@ -20,6 +20,7 @@ type aadError struct {
 
 func (e *aadError) Error() string { return fmt.Sprintf("AADSTS%d: %s", e.code, e.message) }
 
+//nolint:tagliatelle // OAuth's names
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`

@@ -5,7 +5,7 @@ package entra
 import (
 	"context"
 	"crypto"
-	"crypto/sha1" //nolint:gosec // x5t is defined as a SHA-1 thumbprint
+	"crypto/sha1" // x5t is defined as a SHA-1 thumbprint
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -166,7 +166,7 @@ func thumbprint(token *jwt.Token) string {
 func findCertificate(certs []*x509.Certificate, token *jwt.Token) *x509.Certificate {
 	want := decodeThumbprint(thumbprint(token))
 	for _, c := range certs {
-		long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw) //nolint:gosec // x5t is defined as a SHA-1 thumbprint
+		long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw)
 		if slices.Equal(want, long[:]) || slices.Equal(want, short[:]) {
 			return c
 		}

@@ -36,6 +36,7 @@ func (a *Authority) Handler() http.Handler {
 	return mux
 }
 
+//nolint:tagliatelle // the service's names
 type instanceMetadata struct {
 	PreferredNetwork string   `json:"preferred_network"`
 	PreferredCache   string   `json:"preferred_cache"`
@@ -43,13 +44,11 @@ type instanceMetadata struct {
 }
 
 func (a *Authority) serveInstances(w http.ResponseWriter, r *http.Request) {
-	endpoint := r.URL.Query().Get("authorization_endpoint")
-	tenant, ok := cutTenant(endpoint)
+	host, tenant, ok := cutEndpoint(r.URL.Query().Get("authorization_endpoint"))
 	if !ok {
 		a.refuse(w, r, invalidRequest(50049, "Unknown or invalid instance."))
 		return
 	}
-	host := strings.Split(strings.TrimPrefix(endpoint, "https://"), "/")[0]
 	respond(w, http.StatusOK, map[string]any{
 		"tenant_discovery_endpoint": "https://" + host + "/" + tenant + "/v2.0/.well-known/openid-configuration",
 		"api-version":               "1.1",
@@ -61,14 +60,14 @@ func (a *Authority) serveInstances(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// cutTenant takes the tenant out of https://HOST/TENANT/oauth2/v2.0/authorize.
-func cutTenant(endpoint string) (string, bool) {
+// cutEndpoint takes https://HOST/TENANT/oauth2/v2.0/authorize apart.
+func cutEndpoint(endpoint string) (string, string, bool) {
 	rest, ok := strings.CutPrefix(endpoint, "https://")
 	parts := strings.Split(rest, "/")
 	if !ok || len(parts) < 2 || parts[1] == "" {
-		return "", false
+		return "", "", false
 	}
-	return parts[1], true
+	return parts[0], parts[1], true
 }
 
 func (a *Authority) serveConfiguration(w http.ResponseWriter, r *http.Request) {
@@ -101,6 +100,7 @@ func (a *Authority) serveKeys(w http.ResponseWriter, _ *http.Request) {
 	}}})
 }
 
+//nolint:tagliatelle // OAuth's names
 type tokenBody struct {
 	TokenType    string `json:"token_type"`
 	ExpiresIn    int64  `json:"expires_in"`

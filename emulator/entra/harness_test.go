@@ -4,6 +4,10 @@ package entra_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -14,13 +18,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"strings"
 	"testing"
-
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 
 	"github.com/akv2k8s/akv2k8s/emulator/entra"
 	"github.com/akv2k8s/akv2k8s/emulator/imds"
@@ -123,18 +121,17 @@ func writeJWKS(t *testing.T, path string, keys ...map[string]string) {
 	}
 }
 
-// expectBody reads and closes the response.
-func expectBody(t *testing.T, resp *http.Response, statusA, statusB int, text string) {
+// post sends a form and returns the answer's status and body.
+func post(t *testing.T, hc *http.Client, url string, form url.Values) (int, string) {
 	t.Helper()
+	resp, err := hc.PostForm(url, form)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != statusA && resp.StatusCode != statusB {
-		t.Errorf("status %d, want %d or %d", resp.StatusCode, statusA, statusB)
-	}
-	if !strings.Contains(string(raw), text) {
-		t.Errorf("the answer lacks %q: %s", text, raw)
-	}
+	return resp.StatusCode, string(raw)
 }

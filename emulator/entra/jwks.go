@@ -160,7 +160,7 @@ func jwksTransport(caFile string) (*http.Transport, error) {
 	if caFile == "" {
 		return t, nil
 	}
-	bundle, err := os.ReadFile(caFile) //nolint:gosec // the seed file names it
+	bundle, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, err
 	}

@@ -42,12 +42,15 @@ func Handler(authority Authority) http.Handler {
 	return mux
 }
 
+//nolint:tagliatelle // OAuth's names
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
 }
 
 // tokenBody carries its numbers as strings, as the real service does.
+//
+//nolint:tagliatelle // OAuth's names
 type tokenBody struct {
 	AccessToken  string `json:"access_token"`
 	ClientID     string `json:"client_id"`
@@ -60,12 +63,12 @@ type tokenBody struct {
 }
 
 var (
-	errNoHeader   = errors.New("Required metadata header not specified")                                                                                 //nolint:staticcheck,revive // the service's words
-	errNoAudience = errors.New("Required audience parameter not specified")                                                                              //nolint:staticcheck,revive // the service's words
-	errNoVersion  = errors.New("Required query variable 'api-version' is missing")                                                                       //nolint:staticcheck,revive // the service's words
-	errNoIdentity = errors.New("Identity not found")                                                                                                     //nolint:staticcheck,revive // the service's words
-	errAmbiguous  = errors.New("Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request") //nolint:staticcheck,revive // the service's words
-	errResource   = errors.New("The resource principal named in the request was not found in the tenant")                                                //nolint:staticcheck,revive // the service's words
+	errNoHeader   = errors.New("Required metadata header not specified")                                                                                 //nolint:staticcheck // the service's words
+	errNoAudience = errors.New("Required audience parameter not specified")                                                                              //nolint:staticcheck // the service's words
+	errNoVersion  = errors.New("Required query variable 'api-version' is missing")                                                                       //nolint:staticcheck // the service's words
+	errNoIdentity = errors.New("Identity not found")                                                                                                     //nolint:staticcheck // the service's words
+	errAmbiguous  = errors.New("Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request") //nolint:staticcheck // the service's words
+	errResource   = errors.New("The resource principal named in the request was not found in the tenant")                                                //nolint:staticcheck // the service's words
 )
 
 func answer(authority Authority, r *http.Request) (tokenBody, error) {

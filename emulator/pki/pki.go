@@ -77,14 +77,14 @@ func New() (*CA, error) {
 // LoadOrCreate reads the CA kept in dir, or makes one and keeps it there. Two
 // starts with the same dir therefore serve under the same CA.
 func LoadOrCreate(dir string) (*CA, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, CertificateFile)) //nolint:gosec // the operator names the directory
+	certPEM, err := os.ReadFile(filepath.Join(dir, CertificateFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return create(dir)
 	case err != nil:
 		return nil, fmt.Errorf("reading the CA certificate: %w", err)
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, KeyFile)) //nolint:gosec // the operator names the directory
+	keyPEM, err := os.ReadFile(filepath.Join(dir, KeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA key: %w", err)
 	}
@@ -100,7 +100,7 @@ func create(dir string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the CA key: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // others must read ca.crt
+	if err := os.MkdirAll(dir, 0o755); err != nil { // others must read ca.crt
 		return nil, fmt.Errorf("making the CA directory: %w", err)
 	}
 	// The key goes first: a certificate without its key would end the next start.
@@ -108,7 +108,7 @@ func create(dir string) (*CA, error) {
 	if err := os.WriteFile(filepath.Join(dir, KeyFile), keyPEM, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the CA key: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, CertificateFile), ca.PEM(), 0o644); err != nil { //nolint:gosec // public by nature
+	if err := os.WriteFile(filepath.Join(dir, CertificateFile), ca.PEM(), 0o644); err != nil { // public by nature
 		return nil, fmt.Errorf("writing the CA certificate: %w", err)
 	}
 	return ca, nil

@@ -25,7 +25,7 @@ const contractSeed = `
 tenant: 11111111-1111-4111-8111-111111111111
 principals:
   - name: reader
-    clientID: 22222222-2222-4222-8222-222222222222
+    clientId: 22222222-2222-4222-8222-222222222222
     secrets: [the-right-secret]
 vaults:
   - name: my-kv
@@ -154,7 +154,7 @@ func (o owner) createKey(name string, ec bool) string {
 func (o owner) disableSecret(ref vault.Reference) {
 	o.t.Helper()
 	_, err := o.secrets.UpdateSecretProperties(o.t.Context(), ref.Name, ref.Version, azsecrets.UpdateSecretPropertiesParameters{
-		SecretAttributes: &azsecrets.SecretAttributes{Enabled: to.Ptr(false)},
+		SecretAttributes: &azsecrets.SecretAttributes{Enabled: new(false)},
 	}, nil)
 	if err != nil {
 		o.t.Fatal(err)

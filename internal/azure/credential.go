@@ -128,7 +128,7 @@ func (c *Credential) Cloud() Cloud { return c.cloud }
 
 // build makes the SDK's credential. The SDK's error texts may quote what they
 // were given, so none is passed on.
-func (c *Credential) build(s settings) (azcore.TokenCredential, error) {
+func (c *Credential) build(s settings) (azcore.TokenCredential, error) { //nolint:ireturn // the SDK has one interface for its many credentials
 	cred, err := c.buildSDK(s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: the tenant id, client id or credential is malformed", s.origin)
@@ -136,7 +136,7 @@ func (c *Credential) build(s settings) (azcore.TokenCredential, error) {
 	return cred, nil
 }
 
-func (c *Credential) buildSDK(s settings) (azcore.TokenCredential, error) {
+func (c *Credential) buildSDK(s settings) (azcore.TokenCredential, error) { //nolint:ireturn // the SDK has one interface for its many credentials
 	switch {
 	case s.managed:
 		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: c.options(), ID: identityID(s.identity)})
@@ -153,7 +153,7 @@ func (c *Credential) buildSDK(s settings) (azcore.TokenCredential, error) {
 }
 
 // identityID tells a resource id from a client id; the cloud config allows both.
-func identityID(id string) azidentity.ManagedIDKind {
+func identityID(id string) azidentity.ManagedIDKind { //nolint:ireturn // the SDK's option takes this interface
 	switch {
 	case id == "":
 		return nil
@@ -228,7 +228,7 @@ func (c *Credential) renewToken(now time.Time) bool {
 }
 
 // next returns the credential to use now, made anew if its settings changed.
-func (c *Credential) next() (azcore.TokenCredential, bool) {
+func (c *Credential) next() (azcore.TokenCredential, bool) { //nolint:ireturn // the SDK has one interface for its many credentials
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	renew := c.renew

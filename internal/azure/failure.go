@@ -225,6 +225,7 @@ func innerCode(resp *http.Response) string {
 
 // aadCode is the number of Entra's error, such as AADSTS7000215; IMDS has none.
 func aadCode(resp *http.Response) string {
+	//nolint:tagliatelle // OAuth's names
 	var body struct {
 		Codes []int `json:"error_codes"`
 	}

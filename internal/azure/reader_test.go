@@ -95,7 +95,7 @@ func TestTranslation(t *testing.T) {
 func TestVaultOfAnotherTenant(t *testing.T) {
 	w := newWorld(t)
 	w.set(func(w *azureWorld) {
-		w.vault = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.vault = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 			w.challenge(rw, `Bearer authorization="https://login.microsoftonline.com/99999999-9999-9999-9999-999999999999", resource="https://vault.azure.net"`)
 		})
 	})
@@ -118,7 +118,7 @@ func TestOddChallenges(t *testing.T) {
 			w := newWorld(t)
 			good := w.vault
 			w.set(func(w *azureWorld) {
-				w.vault = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.challenge(rw, header) })
+				w.vault = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { w.challenge(rw, header) })
 			})
 			log, out := newLog()
 			reader := newReader(t, w.credential(t, log), azure.Options{Log: log})

@@ -42,7 +42,7 @@ type cloudConfig struct {
 	CertPath               string `json:"aadClientCertPath"`
 	CertPassword           string `json:"aadClientCertPassword"`
 	UseManagedIdentity     bool   `json:"useManagedIdentityExtension"`
-	UserAssignedIdentityID string `json:"userAssignedIdentityID"`
+	UserAssignedIdentityID string `json:"userAssignedIdentityID"` //nolint:tagliatelle // the file's name for it
 }
 
 // managedPlaceholder is what AKS writes as client id and secret when a managed
@@ -52,7 +52,7 @@ const managedPlaceholder = "msi"
 // readCloudConfig reads azure.json, which is JSON or YAML. Its errors name the
 // file and the field and never quote the content.
 func readCloudConfig(path string) (settings, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return settings{}, fmt.Errorf("reading the cloud config: %w", err)
 	}
@@ -137,7 +137,7 @@ func readEnvironment(getenv func(string) string) (settings, error) {
 }
 
 func (s settings) withCertificate(field, path string) (settings, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return settings{}, fmt.Errorf("%s: reading the certificate that %s names: %w", s.origin, field, err)
 	}

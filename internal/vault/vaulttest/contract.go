@@ -76,6 +76,7 @@ func RunContract(t *testing.T, newStage func(t *testing.T) Stage) {
 var versionPattern = regexp.MustCompile(`\A[0-9a-f]{32}\z`)
 
 func checkSecret(t *testing.T, s Stage) {
+	t.Helper()
 	for name, value := range map[string]string{"plain": "s3cret", "unicode": "blåbær\n", "bytes": "\x00\x01 \t"} {
 		want := s.SetSecret(name, value, "text/plain")
 		obj := read(t, s, vault.Reference{Kind: vault.KindSecret, Name: name})
@@ -99,6 +100,7 @@ func checkSecret(t *testing.T, s Stage) {
 }
 
 func checkVersions(t *testing.T, s Stage) {
+	t.Helper()
 	first, second := s.SetSecret("rotated", "one", ""), s.SetSecret("rotated", "two", "")
 	for version, want := range map[string]string{"": "two", first: "one", second: "two"} {
 		obj := read(t, s, vault.Reference{Kind: vault.KindSecret, Name: "rotated", Version: version})
@@ -112,6 +114,7 @@ func checkVersions(t *testing.T, s Stage) {
 }
 
 func checkCertificate(t *testing.T, s Stage) {
+	t.Helper()
 	version := s.CreateCertificate("web")
 	public := read(t, s, vault.Reference{Kind: vault.KindCertificate, Name: "web"})
 	if _, err := x509.ParseCertificate(public.Certificate); err != nil {
@@ -138,6 +141,7 @@ func checkCertificate(t *testing.T, s Stage) {
 }
 
 func checkKeys(t *testing.T, s Stage) {
+	t.Helper()
 	rsaVersion, ecVersion := s.CreateKey("rsa", false), s.CreateKey("ec", true)
 	rsa := read(t, s, vault.Reference{Kind: vault.KindKey, Name: "rsa"})
 	if rsa.Version != rsaVersion || rsa.Key.Type != "RSA" || len(rsa.Key.N) < 256 || len(rsa.Key.E) == 0 || rsa.Key.Curve != "" {
@@ -150,6 +154,7 @@ func checkKeys(t *testing.T, s Stage) {
 }
 
 func checkMissing(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("there", "v", "")
 	const noVersion = "0123456789abcdef0123456789abcdef"
 	for name, ref := range map[string]vault.Reference{
@@ -167,6 +172,7 @@ func checkMissing(t *testing.T, s Stage) {
 }
 
 func checkKinds(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("a-secret", "v", "")
 	s.CreateKey("a-key", true)
 	refuse(t, s, vault.Reference{Kind: vault.KindKey, Name: "a-secret"}, vault.ErrNotFound)
@@ -176,6 +182,7 @@ func checkKinds(t *testing.T, s Stage) {
 
 // checkBadNames: what cannot exist is not there, whatever it would do to a URL.
 func checkBadNames(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("there", "v", "")
 	for name, ref := range map[string]vault.Reference{
 		"Slash":    {Kind: vault.KindSecret, Name: "there/x"},
@@ -197,6 +204,7 @@ func checkBadNames(t *testing.T, s Stage) {
 }
 
 func checkDisabled(t *testing.T, s Stage) {
+	t.Helper()
 	old := s.SetSecret("versioned", "old", "")
 	s.SetSecret("versioned", "new", "")
 	s.Disable(vault.Reference{Vault: s.Vault, Kind: vault.KindSecret, Name: "versioned", Version: old})
@@ -210,6 +218,7 @@ func checkDisabled(t *testing.T, s Stage) {
 }
 
 func checkDeleted(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("gone", "v", "")
 	ref := vault.Reference{Vault: s.Vault, Kind: vault.KindSecret, Name: "gone"}
 	read(t, s, ref)
@@ -218,6 +227,7 @@ func checkDeleted(t *testing.T, s Stage) {
 }
 
 func checkFaults(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("there", "v", "")
 	ref := vault.Reference{Vault: s.Vault, Kind: vault.KindSecret, Name: "there"}
 	for name, tc := range map[string]struct {
@@ -243,6 +253,7 @@ func checkFaults(t *testing.T, s Stage) {
 }
 
 func checkCanceled(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("there", "v", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -253,6 +264,7 @@ func checkCanceled(t *testing.T, s Stage) {
 }
 
 func checkConcurrent(t *testing.T, s Stage) {
+	t.Helper()
 	s.SetSecret("there", "v", "")
 	var all sync.WaitGroup
 	for range 32 {

@@ -48,6 +48,7 @@ func TestFailNarrowsAndEnds(t *testing.T) {
 }
 
 func newStage(t *testing.T) vaulttest.Stage {
+	t.Helper()
 	r := vaulttest.NewReader("my-kv")
 	ref := func(kind vault.Kind, name string) vault.Reference {
 		return vault.Reference{Vault: "my-kv", Kind: kind, Name: name}
