@@ -38,11 +38,23 @@ const DefaultCloudConfig = "/etc/kubernetes/azure.json"
 type SignIn struct {
 	Method      Method // empty is MethodCloudConfig
 	CloudConfig string // file; empty is DefaultCloudConfig
+	// Cloud is the name of the cloud. Empty is what AZURE_ENVIRONMENT says.
+	// MethodCloudConfig ignores both: the file names its own.
+	Cloud string
 	// Getenv reads a variable. Nil is os.Getenv. MethodDefault reads the process's
 	// own environment whatever this says.
 	Getenv func(string) string
 	HTTP   *http.Client // from NewHTTPClient; nil is one with its defaults
 	Log    *slog.Logger // nil is silence
+}
+
+const cloudVariable = "AZURE_ENVIRONMENT"
+
+func (s SignIn) getenv(name string) string {
+	if name == cloudVariable && s.Cloud != "" {
+		return s.Cloud
+	}
+	return s.Getenv(name)
 }
 
 // Credential signs in to Azure. What it was made of (the cloud config, a
@@ -88,9 +100,9 @@ func NewCredential(cfg SignIn) (*Credential, error) {
 		}
 		return c.from(func() (settings, error) { return readCloudConfig(path) })
 	case MethodEnvironment:
-		return c.from(func() (settings, error) { return readEnvironment(cfg.Getenv) })
+		return c.from(func() (settings, error) { return readEnvironment(cfg.getenv) })
 	case MethodDefault:
-		return c.fromDefaults(cfg.Getenv("AZURE_ENVIRONMENT"))
+		return c.fromDefaults(cfg.getenv(cloudVariable))
 	default:
 		return nil, fmt.Errorf("the sign-in method %q is not one of %s, %s, %s", cfg.Method, MethodCloudConfig, MethodEnvironment, MethodDefault)
 	}

@@ -202,6 +202,33 @@ func TestClouds(t *testing.T) {
 	}
 }
 
+// TestNamedCloud: a flag outranks the variable, and azure.json both.
+func TestNamedCloud(t *testing.T) {
+	getenv := func(name string) string { return map[string]string{"AZURE_ENVIRONMENT": "AzureUSGovernmentCloud"}[name] }
+	file := writeFile(t, "azure.json", []byte(`{"cloud":"AzureChinaCloud","useManagedIdentityExtension":true}`))
+	for name, tc := range map[string]struct {
+		cfg  azure.SignIn
+		want string
+	}{
+		"Variable":       {azure.SignIn{Method: azure.MethodEnvironment}, "AzureUSGovernmentCloud"},
+		"Flag":           {azure.SignIn{Method: azure.MethodEnvironment, Cloud: "AzurePublicCloud"}, "AzurePublicCloud"},
+		"DefaultMethod":  {azure.SignIn{Method: azure.MethodDefault, Cloud: "azurechinacloud"}, "AzureChinaCloud"},
+		"CloudConfig":    {azure.SignIn{Method: azure.MethodCloudConfig, CloudConfig: file, Cloud: "AzurePublicCloud"}, "AzureChinaCloud"},
+		"UnspecifiedWay": {azure.SignIn{CloudConfig: file}, "AzureChinaCloud"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.cfg.Getenv = getenv
+			cred, err := azure.NewCredential(tc.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := cred.Cloud().Name; got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestChina(t *testing.T) {
 	w := newWorld(t)
 	cred := w.environment(t, nil, map[string]string{

@@ -116,7 +116,7 @@ func readEnvironment(getenv func(string) string) (settings, error) {
 		return "", names[0]
 	}
 	s := settings{
-		origin: "environment", cloud: getenv("AZURE_ENVIRONMENT"),
+		origin: "environment", cloud: getenv(cloudVariable),
 		tenant: getenv("AZURE_TENANT_ID"), client: getenv("AZURE_CLIENT_ID"), secret: getenv("AZURE_CLIENT_SECRET"),
 	}
 	certPath, certVariable := first("AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CERTIFICATE_PATH")
