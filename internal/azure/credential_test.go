@@ -204,7 +204,9 @@ func TestClouds(t *testing.T) {
 
 // TestNamedCloud: a flag outranks the variable, and azure.json both.
 func TestNamedCloud(t *testing.T) {
-	getenv := func(name string) string { return map[string]string{"AZURE_ENVIRONMENT": "AzureUSGovernmentCloud"}[name] }
+	getenv := func(name string) string {
+		return map[string]string{"AZURE_ENVIRONMENT": "AzureUSGovernmentCloud"}[name]
+	}
 	file := writeFile(t, "azure.json", []byte(`{"cloud":"AzureChinaCloud","useManagedIdentityExtension":true}`))
 	for name, tc := range map[string]struct {
 		cfg  azure.SignIn
