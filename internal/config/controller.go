@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Controller is the configuration of azure-keyvault-controller.
+type Controller struct {
+	Log   Log
+	Azure Azure
+
+	Kubeconfig    string // file; empty is the pod's own account
+	Master        string // address of the API server; empty is the kubeconfig's
+	Namespace     string // of the Lease; the only one watched unless AllNamespaces
+	AllNamespaces bool
+	ObjectLabels  string // label selector of the resources to care for; empty is all
+
+	Resync      time.Duration // how often each object is read; zero is never
+	Concurrency int           // resources in work at once
+	Port        int           // of /healthz, /readyz and /metrics
+
+	Elect      bool   // let one of several replicas work
+	ElectionID string // name of the Lease
+
+	Version bool // print the version and end
+}
+
+// ParseController reads the controller's flags, then its environment. Help and
+// the flags' own complaints go to output.
+func ParseController(args []string, getenv func(string) string, output io.Writer) (Controller, error) {
+	var c Controller
+	var ignored time.Duration
+	o := newOptions("azure-keyvault-controller",
+		"azure-keyvault-controller keeps Kubernetes Secrets equal to objects in Azure Key Vault.", output)
+	c.Azure.declare(o)
+	o.text(&c.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
+	o.text(&c.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
+	o.text(&c.Namespace, "namespace", "RUNTIME_NAMESPACE", "", "namespace of the Lease, and the one that is watched when not all are; the pod's own when left out")
+	o.boolean(&c.AllNamespaces, "watch-all-namespaces", "WATCH_ALL_NAMESPACES", true, "care for AzureKeyVaultSecrets in all namespaces, or in --namespace alone")
+	o.text(&c.ObjectLabels, "object-labels", "OBJECT_LABELS", "", "care only for AzureKeyVaultSecrets with these labels, as key=value,key2=value2")
+	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is read from its vault, give or take a tenth; 0 reads only when an AzureKeyVaultSecret or its Secret changes")
+	o.duration(&ignored, "kube-resync-period", "", 30*time.Second, "accepted for older manifests; has no effect")
+	o.integer(&c.Concurrency, "concurrency", "CONCURRENCY", 8, "how many AzureKeyVaultSecrets are in work at once")
+	o.integer(&c.Port, "http-port", "HTTP_PORT", 9000, "port of /healthz, /readyz and /metrics")
+	o.boolean(&c.Elect, "leader-elect", "LEADER_ELECT", true, "let one of several replicas work while the others wait")
+	o.text(&c.ElectionID, "leader-election-id", "LEADER_ELECTION_ID", "azure-keyvault-controller", "name of the Lease")
+	c.Log.declare(o)
+	o.boolean(&c.Version, "version", "", false, "print the version and end")
+	if err := o.parse(args, getenv); err != nil {
+		return Controller{}, err
+	}
+	return c, c.validate()
+}
+
+func (c *Controller) validate() error {
+	errs := []error{c.Azure.validate(), c.Log.validate()}
+	if c.Resync < 0 || c.Resync > 0 && c.Resync < time.Second {
+		errs = append(errs, fmt.Errorf("--azure-resync-period: %s is neither 0 nor at least one second", c.Resync))
+	}
+	if c.Concurrency < 1 || c.Concurrency > 256 {
+		errs = append(errs, fmt.Errorf("--concurrency: %d is not between 1 and 256", c.Concurrency))
+	}
+	if c.Port < 1 || c.Port > 65535 {
+		errs = append(errs, fmt.Errorf("--http-port: %d is not a port", c.Port))
+	}
+	if c.Elect && c.ElectionID == "" {
+		errs = append(errs, errors.New("--leader-election-id: the Lease needs a name"))
+	}
+	return errors.Join(errs...)
+}
