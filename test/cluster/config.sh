@@ -37,5 +37,6 @@ node_pid() {
 	[[ $argv == "$INIT" ]] && echo "$pid"
 }
 
-# children PID prints the children of a process.
-children() { grep -l "^PPid:[[:space:]]$1\$" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3; }
+# child PID prints the only child of a process; nothing while there is none.
+# grep's status says nothing: it fails for any process that ends meanwhile.
+child() { { grep -l "^PPid:[[:space:]]$1\$" /proc/[0-9]*/status 2>/dev/null || :; } | cut -d/ -f3 | head -1; }

@@ -85,8 +85,12 @@ start() { # start PROGRAMS BUSYBOX
 await_ready() {
 	local unshare=$1 init=''
 	for _ in $(seq 2400); do
-		[[ -n $init ]] || { init=$(children "$unshare") && echo "$init" >"$RUN/init.pid"; } || :
-		if [[ -e $RUN/ready ]]; then return; fi
+		if [[ -z $init ]]; then
+			init=$(child "$unshare")
+			[[ -z $init ]] || echo "$init" >"$RUN/init.pid"
+		elif [[ -e $RUN/ready ]]; then
+			return
+		fi
 		if ! kill -0 "$unshare" 2>/dev/null; then
 			tail -20 "$RUN/log/node.log" >&2
 			die "the node ended while starting"

@@ -5,6 +5,7 @@
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../config.sh"
+. "$here/../cgroup.sh"
 . "$here/expect.sh"
 require_machine
 [[ -z $(node_pid) ]] || die "a cluster is up; make cluster-down ends it"
@@ -13,13 +14,15 @@ down() { "$HERE/down.sh" 2>&1; }
 nodes() { "$HERE/kubectl" get nodes -o name 2>&1; }
 
 # machine prints what a cluster could have changed. Other programs may come and
-# go meanwhile, so processes count by the namespaces they are in.
+# go meanwhile: processes count by the namespaces they are in, cgroups to the depth
+# that ours are at.
 machine() {
 	echo "# namespaces of processes"
 	find /proc -maxdepth 3 -path '/proc/[0-9]*/ns/*' \( -name net -o -name mnt -o -name pid -o -name uts -o -name ipc \) \
 		-printf '%l\n' 2>/dev/null | sort -u
 	echo "# programs"
-	cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^(akv2k8s|etcd|kube|containerd|coredns|kit$|pause$|unshare)' | sort
+	find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -printf '%l\n' 2>/dev/null |
+		grep -E "^$CACHE/(kube|containerd|ctr|coredns|kit|pause)-|/(runc|unshare|nsenter)\$" | sort
 	echo "# interfaces, addresses, routes"
 	ip -o link | sed 's/ qlen.*//'
 	ip -o addr | sed 's/valid_lft.*//'
@@ -30,8 +33,9 @@ machine() {
 	echo "# firewall"
 	nft list ruleset | sed -E 's/packets [0-9]+ bytes [0-9]+//'
 	echo "# cgroups"
-	find /sys/fs/cgroup -type d | sort
-	find /sys/fs/cgroup -name cgroup.subtree_control -exec grep -H . {} + | sort
+	find /sys/fs/cgroup -maxdepth $((3 - $(cgroup_version /sys/fs/cgroup))) -type d | sort
+	find /sys/fs/cgroup -type d -path "*/$CGROUP*"
+	cat /sys/fs/cgroup/{,unified/}cgroup.subtree_control 2>/dev/null
 	echo "# sysctls"
 	sysctl -a 2>/dev/null |
 		grep -E '^(vm\.(overcommit|panic)|kernel\.(panic|hostname|keys)|net\.(ipv4\.(ip_forward|conf)|ipv6\.conf|bridge|netfilter\.nf_conntrack_max))' | sort
@@ -65,6 +69,12 @@ expect "and changes nothing" "$init" "$(node_pid)"
 sleeper=$!
 "$HERE/kubectl" port-forward pod/leftover 8088:80 >/dev/null 2>&1 &
 forward=$!
+for pid in $sleeper $forward; do # until both are inside
+	for _ in $(seq 100); do
+		[[ $(readlink "/proc/$pid/exe") != */@(nsenter|unshare|bash) ]] && break
+		sleep 0.1
+	done
+done
 down
 wait $sleeper 2>/dev/null
 expect "a command left in the cluster's network ends" 143 $?
@@ -92,7 +102,7 @@ kill -9 "$(sed -n 's/^PPid:\t//p' "/proc/$(node_pid)/status")"
 expect "up starts anew after its parent was killed" "node/node" "$(up >/dev/null && nodes)"
 kill -9 "$(node_pid)"
 expect "up starts anew after the node was killed" "node/node" "$(up >/dev/null && nodes)"
-rm -rf "$RUN"
+rm -rf "$RUN" 2>/dev/null
 down
 unchanged "down ends a cluster whose state was deleted"
 
