@@ -30,6 +30,7 @@ func keyRoutes() []route {
 		at(http.MethodGet, "keys/{name}/{version}", keys, "get", "get", getKey),
 		at(http.MethodPatch, "keys/{name}/{version}", keys, "update", "update", updateKey),
 		at(http.MethodPost, "keys/{name}/{version}/release", keys, "release", "release", releaseKey),
+		at(http.MethodPost, "keys/{name}/release", keys, "release", "release", releaseKey),
 	}
 	for _, name := range slices.Sorted(maps.Keys(cryptography)) {
 		lower := strings.ToLower(name)
