@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+var errBoom = errors.New("boom " + canary)
+
+func TestAnswers(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "app")
+	if got.status != http.StatusOK || len(got.values) != 4 {
+		t.Fatalf("status %d, %d values, %+v", got.status, len(got.values), got.failure)
+	}
+	for _, name := range []string{"PASSWORD", "AGAIN"} {
+		if got.values[name] != canary+"=db" {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(got.values["KEY"])); err != nil {
+		t.Errorf("certificate and key: %v", err)
+	}
+	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
+		t.Errorf("header %v", got.header)
+	}
+	if n := len(s.vault.Reads()); n != 3 {
+		t.Errorf("%d reads of 3 distinct objects", n)
+	}
+	if s.count(t, "answered") != 1 {
+		t.Error("not counted")
+	}
+	for _, part := range []string{
+		`"msg":"request"`, `"result":"answered"`, `"rule":"OwnPod"`, `"namespace":"team"`, `"pod":"web"`,
+		`"serviceAccount":"web-account"`, `"container":"app"`, `"placeholders":4`, `"duration"`,
+	} {
+		if strings.Count(s.log.String(), part) != 1 {
+			t.Errorf("no audit of %s in %s", part, s.log)
+		}
+	}
+}
+
+// Init containers ask like any other, and who has no placeholder gets nothing.
+func TestAnswersEveryContainer(t *testing.T) {
+	for name, want := range map[string]map[string]string{
+		"init": {"PASSWORD": canary + "=db"},
+		"late": {"A": canary + "=db"}, // created after the memory was filled
+		"idle": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := newStage(t).ask(t, "good", name)
+			if d := cmp.Diff(want, got.values); d != "" || got.status != http.StatusOK {
+				t.Errorf("status %d, -want +got\n%s", got.status, d)
+			}
+		})
+	}
+}
+
+// Who is not a pod of ours is told so, and why is in no answer.
+func TestUnauthenticated(t *testing.T) {
+	type change = func(*authenticationv1.TokenReviewStatus)
+	extra := func(key string, values ...string) change {
+		return func(s *authenticationv1.TokenReviewStatus) {
+			s.User.Extra["authentication.kubernetes.io/"+key] = values
+		}
+	}
+	for name, c := range map[string]change{
+		"NotValid":           func(s *authenticationv1.TokenReviewStatus) { s.Authenticated = false; s.Error = canary },
+		"OtherAudience":      func(s *authenticationv1.TokenReviewStatus) { s.Audiences = []string{"https://kubernetes.default.svc"} },
+		"NoAudience":         func(s *authenticationv1.TokenReviewStatus) { s.Audiences = nil },
+		"NotBound":           func(s *authenticationv1.TokenReviewStatus) { s.User.Extra = nil },
+		"BoundWithoutUID":    extra("pod-uid"),
+		"BoundToEmptyUID":    extra("pod-uid", ""),
+		"BoundToTwoPods":     extra("pod-name", "web", "db"),
+		"BoundWithoutPod":    extra("pod-name"),
+		"NotAServiceAccount": func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "jane" },
+		"AlmostOne":          func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "system:serviceaccount:team" },
+		"NoNamespace":        func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "system:serviceaccount::web-account" },
+		"NoName":             func(s *authenticationv1.TokenReviewStatus) { s.User.Username = "system:serviceaccount:team:" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			s.tokens["bad"] = review(c)
+			got := s.ask(t, "bad", "app")
+			if got.status != http.StatusUnauthorized || got.failure.Retry || got.header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("status %d, %+v", got.status, got)
+			}
+			if s.count(t, "unauthenticated") != 1 || len(s.vault.Reads()) != 0 {
+				t.Errorf("counted %d, %d reads", s.count(t, "unauthenticated"), len(s.vault.Reads()))
+			}
+		})
+	}
+}
+
+// A valid token of another pod, or for another container, opens nothing.
+func TestDenied(t *testing.T) {
+	deleted := func(p *corev1.Pod) {
+		now := metav1.Now()
+		p.DeletionTimestamp, p.Finalizers = &now, []string{"spv.no/test"}
+	}
+	cases := map[string]struct {
+		token     func(*authenticationv1.TokenReviewStatus)
+		pod       func(*corev1.Pod)
+		container string
+		rule      string
+	}{
+		"PodGone": {
+			token: func(s *authenticationv1.TokenReviewStatus) {
+				s.User.Extra["authentication.kubernetes.io/pod-name"] = []string{"nosuch"}
+			}, rule: "PodGone",
+		},
+		"PodRecreatedWithTheName": {pod: func(p *corev1.Pod) { p.UID = "another" }, rule: "PodReplaced"},
+		"PodOfAnotherNamespace": {
+			token: func(s *authenticationv1.TokenReviewStatus) {
+				s.User.Username = "system:serviceaccount:other:web-account"
+			},
+			rule: "PodGone",
+		},
+		"OtherServiceAccount":  {pod: func(p *corev1.Pod) { p.Spec.ServiceAccountName = "else" }, rule: "OtherServiceAccount"},
+		"PodBeingDeleted":      {pod: deleted, rule: "PodEnding"},
+		"PodSucceeded":         {pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, rule: "PodEnding"},
+		"PodFailed":            {pod: func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, rule: "PodEnding"},
+		"NoSuchContainer":      {container: "nosuch", rule: "NoSuchContainer"},
+		"EphemeralContainer":   {container: "debugger", rule: "NoSuchContainer"},
+		"ContainerOfOtherCase": {container: "app2", rule: "NoSuchContainer"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			if tc.pod != nil {
+				s = newStage(t, tc.pod)
+			}
+			if tc.token != nil {
+				s.tokens["good"] = review(tc.token)
+			}
+			if tc.container == "" {
+				tc.container = "app"
+			}
+			got := s.ask(t, "good", tc.container)
+			if got.status != http.StatusForbidden || got.failure.Message == "" || got.failure.Retry {
+				t.Errorf("status %d, %+v", got.status, got.failure)
+			}
+			if !strings.Contains(s.log.String(), `"rule":"`+tc.rule+`"`) || s.count(t, "denied") != 1 || len(s.vault.Reads()) != 0 {
+				t.Errorf("log %s", s.log)
+			}
+		})
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	const good = `{"container":"app"}`
+	cases := map[string]struct {
+		method, authorization, body string
+		want                        int
+	}{
+		"Get":              {http.MethodGet, "Bearer good", "", http.StatusMethodNotAllowed},
+		"Put":              {http.MethodPut, "Bearer good", good, http.StatusMethodNotAllowed},
+		"NoToken":          {http.MethodPost, "", good, http.StatusUnauthorized},
+		"EmptyToken":       {http.MethodPost, "Bearer ", good, http.StatusUnauthorized},
+		"OtherScheme":      {http.MethodPost, "Basic good", good, http.StatusUnauthorized},
+		"HugeToken":        {http.MethodPost, "Bearer " + strings.Repeat("x", 20000), good, http.StatusUnauthorized},
+		"NoBody":           {http.MethodPost, "Bearer good", "", http.StatusBadRequest},
+		"NoJSON":           {http.MethodPost, "Bearer good", "container=app", http.StatusBadRequest},
+		"TwoDocuments":     {http.MethodPost, "Bearer good", good + good, http.StatusBadRequest},
+		"NoContainer":      {http.MethodPost, "Bearer good", `{}`, http.StatusBadRequest},
+		"ContainerIsAPath": {http.MethodPost, "Bearer good", `{"container":"../app"}`, http.StatusBadRequest},
+		"HugeBody":         {http.MethodPost, "Bearer good", good + strings.Repeat(" ", brokerapi.MaxRequestBytes), http.StatusRequestEntityTooLarge},
+		"SpacesAreFine":    {http.MethodPost, "bearer good", " " + good + "\n", http.StatusOK},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := newStage(t).send(t, tc.method, tc.authorization, tc.body); got.status != tc.want {
+				t.Errorf("status %d, want %d, %+v", got.status, tc.want, got.failure)
+			}
+		})
+	}
+}
+
+// What a person must put right is said for every variable at once.
+func TestRefused(t *testing.T) {
+	problem := func(variable, text, reason, message string) brokerapi.Problem {
+		return brokerapi.Problem{Variable: variable, Placeholder: text, Reason: reason, Message: message}
+	}
+	cases := map[string]struct {
+		container string
+		prepare   func(*stage)
+		want      []brokerapi.Problem
+	}{
+		"Placeholders": {"unknown", nil, []brokerapi.Problem{
+			problem("A", "nosuch@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret nosuch in the pod's namespace"),
+			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db, of type secret: the placeholder's query fits no part of this vault object"),
+			problem("C", "x db@azurekeyvault", v2beta1.ReasonPlaceholderFormat, "not a placeholder: write NAME@azurekeyvault or NAME@azurekeyvault?QUERY, where NAME is an AzureKeyVaultSecret of the pod's namespace"),
+		}},
+		"OtherNamespacesAreOutOfReach": {"foreign", nil, []brokerapi.Problem{
+			problem("A", "theirs@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret theirs in the pod's namespace"),
+		}},
+		"Missing": {"missing", nil, []brokerapi.Problem{
+			problem("A", "gone@azurekeyvault", v2beta1.ReasonObjectNotFound, "secret gone in vault my-kv: the vault has no such object"),
+		}},
+		"Disabled": {"init", func(s *stage) {
+			s.vault.Disable(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"})
+		}, []brokerapi.Problem{
+			problem("PASSWORD", "db@azurekeyvault", v2beta1.ReasonObjectDisabled, "secret db in vault my-kv: the object, or this version of it, is disabled"),
+		}},
+		"Forbidden": {"init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrForbidden) }, []brokerapi.Problem{
+			problem("PASSWORD", "db@azurekeyvault", v2beta1.ReasonForbidden, "secret db in vault my-kv: the identity may not read this object"),
+		}},
+		"MissingBesideAnOutage": {"missing", func(s *stage) {
+			s.vault.Fail(vault.Reference{Name: "db"}, vault.ErrUnavailable)
+		}, []brokerapi.Problem{
+			problem("A", "gone@azurekeyvault", v2beta1.ReasonObjectNotFound, "secret gone in vault my-kv: the vault has no such object"),
+			problem("B", "db@azurekeyvault", v2beta1.ReasonVaultUnavailable, "secret db in vault my-kv: the vault did not answer"),
+		}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			if tc.prepare != nil {
+				tc.prepare(s)
+			}
+			got := s.ask(t, "good", tc.container)
+			if d := cmp.Diff(tc.want, got.failure.Problems); d != "" || got.status != http.StatusUnprocessableEntity || got.failure.Retry {
+				t.Errorf("status %d, retry %t, problems -want +got\n%s", got.status, got.failure.Retry, d)
+			}
+			if s.count(t, "refused") != 1 {
+				t.Error("not counted")
+			}
+		})
+	}
+}
+
+func TestUnavailable(t *testing.T) {
+	cases := map[string]struct {
+		prepare func(*stage)
+		after   string
+	}{
+		"Vault":         {func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrUnavailable) }, "3"},
+		"UnknownError":  {func(s *stage) { s.vault.Fail(vault.Reference{}, errBoom) }, "3"},
+		"Throttled":     {func(s *stage) { s.vault.Fail(vault.Reference{}, vault.Throttled{RetryAfter: 6500 * time.Millisecond}) }, "7"},
+		"TokenReview":   {func(s *stage) { s.fail["TokenReview"] = errBoom }, "3"},
+		"Pod":           {func(s *stage) { s.fail["Pod"] = errBoom }, "3"},
+		"Secrets":       {func(s *stage) { s.fail["AzureKeyVaultSecret"] = errBoom }, "3"},
+		"PanicInReader": {func(s *stage) { s.after = func(vault.Reference) { panic(errBoom) } }, "3"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			tc.prepare(s)
+			got := s.ask(t, "good", "app")
+			if got.status != http.StatusServiceUnavailable || !got.failure.Retry || got.header.Get("Retry-After") != tc.after {
+				t.Errorf("status %d, Retry-After %q, %+v", got.status, got.header.Get("Retry-After"), got.failure)
+			}
+			if s.count(t, "unavailable") != 1 {
+				t.Error("not counted")
+			}
+		})
+	}
+}
+
+// A certificate that is renewed between two reads still comes as one pair.
+func TestRenewalBetweenReads(t *testing.T) {
+	for range 10 { // which half is read first is up to the scheduler
+		s := newStage(t)
+		var once sync.Once
+		s.after = func(ref vault.Reference) {
+			if ref.Kind == vault.KindCertificate {
+				once.Do(func() { putCertificate(t, s.vault, "tls") })
+			}
+		}
+		got := s.ask(t, "good", "app")
+		if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(got.values["KEY"])); err != nil {
+			t.Fatalf("status %d, certificate and key: %v", got.status, err)
+		}
+	}
+}
+
+// A panic ends a request, not the process, and shows nobody its value.
+func TestPanic(t *testing.T) {
+	s := newStage(t)
+	s.fail["Pod"] = panicking{}
+	if got := s.ask(t, "good", "app"); got.status != http.StatusInternalServerError || got.failure.Retry {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+	delete(s.fail, "Pod")
+	if got := s.ask(t, "good", "app"); got.status != http.StatusOK {
+		t.Errorf("afterwards: status %d", got.status)
+	}
+	if s.count(t, "failed") != 1 || !strings.Contains(s.log.String(), `"stack"`) {
+		t.Errorf("log %s", s.log)
+	}
+}
+
+// panicking is an error that nobody can look at.
+type panicking struct{}
+
+func (panicking) Error() string { panic(canary) }
+func (panicking) Is(error) bool { panic(canary) }
+
+// A broker that has too many requests at once says so instead of falling over.
+func TestTooManyRequests(t *testing.T) {
+	s := newStage(t)
+	const atOnce = 512
+	entered, release := make(chan struct{}, atOnce), make(chan struct{})
+	s.after = func(vault.Reference) { entered <- struct{}{}; <-release }
+	var all sync.WaitGroup
+	for range atOnce {
+		all.Go(func() {
+			if got := s.ask(t, "good", "init"); got.status != http.StatusOK {
+				t.Errorf("status %d", got.status)
+			}
+		})
+	}
+	for range atOnce {
+		<-entered
+	}
+	if got := s.ask(t, "good", "init"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+	close(release)
+	all.Wait()
+}
+
+func TestUnknownPath(t *testing.T) {
+	s := newStage(t)
+	resp, err := s.Client().Get(s.URL + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/broker"
+	"github.com/akv2k8s/akv2k8s/internal/broker/kube"
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+	"github.com/akv2k8s/akv2k8s/internal/vault/vaulttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// canary is in every value of these tests, and must be in nothing but answers.
+const canary = "s3cr3t-canary"
+
+// stage is a broker with everything around it. Its pod team/web has the
+// containers init, app and idle; its vault is my-kv.
+type stage struct {
+	*httptest.Server
+
+	vault   *vaulttest.Reader
+	log     *buffer
+	metrics *prometheus.Registry
+	// tokens says what the API server thinks of each.
+	tokens map[string]authenticationv1.TokenReviewStatus
+	// after, when set, runs after each read of the vault.
+	after func(vault.Reference)
+	// fail makes the API server fail for a kind, by what answers instead.
+	fail map[string]error
+}
+
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// review is what the API server says about a good token, changed.
+func review(change ...func(*authenticationv1.TokenReviewStatus)) authenticationv1.TokenReviewStatus {
+	s := authenticationv1.TokenReviewStatus{
+		Authenticated: true,
+		Audiences:     []string{brokerapi.Audience},
+		User: authenticationv1.UserInfo{
+			Username: "system:serviceaccount:team:web-account",
+			UID:      "account-uid",
+			Groups:   []string{"system:serviceaccounts", "system:authenticated"},
+			Extra: map[string]authenticationv1.ExtraValue{
+				"authentication.kubernetes.io/pod-name":  {"web"},
+				"authentication.kubernetes.io/pod-uid":   {"web-uid"},
+				"authentication.kubernetes.io/node-name": {"node"},
+			},
+		},
+	}
+	for _, c := range change {
+		c(&s)
+	}
+	return s
+}
+
+func akvs(namespace, name string, t v2beta1.ObjectType, object string) *v2beta1.AzureKeyVaultSecret {
+	return &v2beta1.AzureKeyVaultSecret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v2beta1.AzureKeyVaultSecretSpec{
+			Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: object, Type: t}},
+		},
+	}
+}
+
+func env(pairs ...string) []corev1.EnvVar {
+	var out []corev1.EnvVar
+	for i := 0; i < len(pairs); i += 2 {
+		out = append(out, corev1.EnvVar{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return out
+}
+
+func pod() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "web-uid"},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "web-account",
+			InitContainers:     []corev1.Container{{Name: "init", Env: env("PASSWORD", "db@azurekeyvault")}},
+			Containers: []corev1.Container{
+				{Name: "app", Env: env("PLAIN", "x", "PASSWORD", "db@azurekeyvault", "AGAIN", "db@azurekeyvault",
+					"CERT", "tls@azurekeyvault?tls.crt", "KEY", "tls@azurekeyvault?tls.key")},
+				{Name: "idle", Env: env("PLAIN", "x")},
+				{Name: "unknown", Env: env("A", "nosuch@azurekeyvault", "B", "db@azurekeyvault?nope", "C", "x db@azurekeyvault", "D", "db@azurekeyvault")},
+				{Name: "foreign", Env: env("A", "theirs@azurekeyvault")},
+				{Name: "missing", Env: env("A", "gone@azurekeyvault", "B", "db@azurekeyvault")},
+				{Name: "late", Env: env("A", "late@azurekeyvault")},
+			},
+			EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				Name: "debugger", Env: env("PASSWORD", "db@azurekeyvault"),
+			}}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+}
+
+func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
+	t.Helper()
+	p := pod()
+	for _, c := range change {
+		c(p)
+	}
+	s := &stage{
+		vault:   vaulttest.NewReader("my-kv"),
+		log:     &buffer{},
+		metrics: prometheus.NewRegistry(),
+		tokens:  map[string]authenticationv1.TokenReviewStatus{"good": review()},
+		fail:    map[string]error{},
+	}
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: secret.New([]byte(canary + "=db"))})
+	putCertificate(t, s.vault, "tls")
+
+	kept := []client.Object{
+		akvs("team", "db", v2beta1.ObjectSecret, "db"),
+		akvs("team", "tls", v2beta1.ObjectCertificate, "tls"),
+		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
+		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
+	}
+	live := append([]client.Object{p, akvs("team", "late", v2beta1.ObjectSecret, "db")}, kept...)
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	counts, err := broker.NewMetrics(s.metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := kube.NewFrom(s.client(t, live...), s.client(t, kept...))
+	s.Server = httptest.NewServer(broker.New(source, s, counts, log).Handler())
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { s.noLeaks(t) })
+	return s
+}
+
+// Read makes the stage the broker's vault.
+func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
+	obj, err := s.vault.Read(ctx, ref)
+	if s.after != nil {
+		s.after(ref)
+	}
+	return obj, err
+}
+
+// putCertificate adds a version of a self-signed certificate.
+func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
+		vault.Object{Certificate: der, Value: secret.New(both), ContentType: "application/x-pem-file"})
+}
+
+// client is an API server that reviews the stage's tokens.
+func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
+	scheme, err := kube.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
+			r := o.(*authenticationv1.TokenReview)
+			r.Status = s.tokens[r.Spec.Token]
+			if len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != brokerapi.Audience {
+				t.Errorf("a review for the audiences %q", r.Spec.Audiences)
+			}
+			return s.fail["TokenReview"]
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			kind := "AzureKeyVaultSecret"
+			if _, ok := o.(*corev1.Pod); ok {
+				kind = "Pod"
+			}
+			if err := s.fail[kind]; err != nil {
+				return err
+			}
+			return c.Get(ctx, key, o, opts...)
+		},
+	}).Build()
+}
+
+// noLeaks looks for values where none should be.
+func (s *stage) noLeaks(t *testing.T) {
+	t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		t.Error(err)
+	}
+	text := s.log.String()
+	for _, f := range families {
+		text += f.String()
+	}
+	for _, secret := range []string{canary, "PRIVATE KEY", "good-token"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q in log or metrics:\n%s", secret, text)
+		}
+	}
+}
+
+// count is akv2k8s_broker_requests_total.
+func (s *stage) count(t *testing.T, result string) int {
+	t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "akv2k8s_broker_requests_total" && m.GetLabel()[0].GetValue() == result {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	t.Fatalf("no metric for %s", result)
+	return 0
+}
+
+type reply struct {
+	status  int
+	header  http.Header
+	failure brokerapi.Failure
+	values  map[string]string
+}
+
+// ask asks for a container's values with a token.
+func (s *stage) ask(t *testing.T, token, container string) reply {
+	t.Helper()
+	body, err := json.Marshal(brokerapi.Request{Container: container})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.send(t, http.MethodPost, "Bearer "+token, string(body))
+}
+
+func (s *stage) send(t *testing.T, method, authorization, body string) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+brokerapi.ValuesPath, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := reply{status: resp.StatusCode, header: resp.Header}
+	if resp.StatusCode == http.StatusOK {
+		var answer brokerapi.Response
+		if err := json.Unmarshal(raw, &answer); err != nil {
+			t.Fatal(err)
+		}
+		out.values = map[string]string{}
+		for name, value := range answer.Values {
+			out.values[name] = string(value)
+		}
+		return out
+	}
+	if strings.Contains(string(raw), canary) {
+		t.Errorf("a value in a failure: %s", raw)
+	}
+	_ = json.Unmarshal(raw, &out.failure) // the mux's own answers are no JSON
+	return out
+}

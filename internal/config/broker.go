@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Broker is the configuration of azure-keyvault-broker.
+type Broker struct {
+	Log   Log
+	Azure Azure
+
+	Kubeconfig string // file; empty is the pod's own account
+	Master     string // address of the API server; empty is the kubeconfig's
+
+	TLSPort  int    // of POST /v1/values
+	HTTPPort int    // of /healthz, /readyz and /metrics
+	CertDir  string // holds tls.crt and tls.key, read again when they change
+
+	Version bool // print the version and end
+}
+
+// ParseBroker reads the broker's flags, then its environment. Help and the
+// flags' own complaints go to output.
+func ParseBroker(args []string, getenv func(string) string, output io.Writer) (Broker, error) {
+	var b Broker
+	o := newOptions("azure-keyvault-broker",
+		"azure-keyvault-broker answers starting containers with the values from Azure Key Vault that their pod may have.", output)
+	b.Azure.declare(o)
+	o.text(&b.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
+	o.text(&b.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
+	o.integer(&b.TLSPort, "tls-port", "TLS_PORT", 9443, "port for containers, with TLS")
+	o.integer(&b.HTTPPort, "http-port", "HTTP_PORT", 8080, "port of /healthz, /readyz and /metrics, without TLS")
+	o.text(&b.CertDir, "cert-dir", "CERT_DIR", "/etc/azure-keyvault-broker/tls", "directory of the serving certificate, tls.crt and tls.key; read again when they change")
+	b.Log.declare(o)
+	o.boolean(&b.Version, "version", "", false, "print the version and end")
+	if err := o.parse(args, getenv); err != nil {
+		return Broker{}, err
+	}
+	return b, b.validate()
+}
+
+func (b *Broker) validate() error {
+	errs := []error{b.Azure.validate(), b.Log.validate()}
+	for _, port := range []struct {
+		flag   string
+		number int
+	}{{"--tls-port", b.TLSPort}, {"--http-port", b.HTTPPort}} {
+		if port.number < 1 || port.number > 65535 {
+			errs = append(errs, fmt.Errorf("%s: %d is not a port", port.flag, port.number))
+		}
+	}
+	if b.TLSPort == b.HTTPPort {
+		errs = append(errs, fmt.Errorf("--tls-port and --http-port: both are %d", b.TLSPort))
+	}
+	if b.CertDir == "" {
+		errs = append(errs, errors.New("--cert-dir: the serving certificate must come from somewhere"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package grant decides whether a container that is starting gets its values,
+// and which ones: a verified caller, its pod and a container's name go in, a
+// Verdict comes out. It performs no I/O.
+//
+// The boundary is the pod. Its spec cannot change after admission, so what its
+// containers' env lists is all that it may ever ask for; the container's name
+// only selects among that. Values of another namespace cannot be asked for,
+// because a placeholder has no words for one.
+//
+// Start at Check; what becomes of a granted request is in values.go.
+package grant
+
+import (
+	"errors"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
+)
+
+// Caller is who a token speaks for, as the API server confirmed it: a pod, and
+// the service account that it ran as when the token was made.
+type Caller struct {
+	Namespace      string
+	ServiceAccount string
+	Pod            string
+	UID            string // of the pod: a successor of the same name is another
+}
+
+// ErrToken is a token that makes nobody a Caller.
+var ErrToken = errors.New("the token is not a valid one of a pod for the broker")
+
+// Request is one container's request for its values.
+type Request struct {
+	Caller    Caller
+	Pod       *corev1.Pod // what lives under the caller's pod name now; nil when nothing does
+	Container string
+}
+
+// Rule names what decided. The audit line and the denial carry it.
+type Rule string
+
+// The rules. Only RuleOwnPod grants.
+const (
+	RuleNone           Rule = ""
+	RuleOwnPod         Rule = "OwnPod"
+	RulePodGone        Rule = "PodGone"
+	RulePodReplaced    Rule = "PodReplaced"
+	RuleServiceAccount Rule = "OtherServiceAccount"
+	RulePodEnding      Rule = "PodEnding"
+	RuleContainer      Rule = "NoSuchContainer"
+)
+
+// Verdict is the answer to a Request. The zero Verdict denies.
+type Verdict struct {
+	Allowed   bool
+	Rule      Rule
+	Caller    Caller
+	Container string
+	Variables []Variable // what the container may have; none unless Allowed
+}
+
+// Variable is one variable of the container whose value stands for another.
+type Variable struct {
+	Name string
+	Text string // what the pod's spec says
+}
+
+// refusals are the rules that deny, in the order in which they are asked.
+var refusals = []struct {
+	rule     Rule
+	sentence string
+	holds    func(Request) bool
+}{
+	{RulePodGone, "the token's pod does not exist any more", func(r Request) bool {
+		return r.Pod == nil || r.Caller.Pod == "" || r.Caller.Namespace == ""
+	}},
+	{RulePodReplaced, "the token is for an earlier pod of this name", func(r Request) bool {
+		return r.Caller.UID == "" || string(r.Pod.UID) != r.Caller.UID ||
+			r.Pod.Name != r.Caller.Pod || r.Pod.Namespace != r.Caller.Namespace
+	}},
+	{RuleServiceAccount, "the token is for another service account than the pod's", func(r Request) bool {
+		return r.Caller.ServiceAccount == "" || r.Pod.Spec.ServiceAccountName != r.Caller.ServiceAccount
+	}},
+	// Nothing starts in a pod that ends, so whoever asks now is not a container
+	// that is starting.
+	{RulePodEnding, "the pod is being deleted or has ended", func(r Request) bool {
+		return r.Pod.DeletionTimestamp != nil ||
+			r.Pod.Status.Phase == corev1.PodSucceeded || r.Pod.Status.Phase == corev1.PodFailed
+	}},
+	{RuleContainer, "the pod has no such container or init container", func(r Request) bool {
+		return container(r.Pod, r.Container) == nil
+	}},
+}
+
+// Check decides. It asks every refusal, and grants when none holds.
+func Check(r Request) Verdict {
+	v := Verdict{Caller: r.Caller, Container: r.Container}
+	for _, refusal := range refusals {
+		if refusal.holds(r) {
+			v.Rule = refusal.rule
+			return v
+		}
+	}
+	v.Allowed, v.Rule = true, RuleOwnPod
+	v.Variables = variables(container(r.Pod, r.Container).Env)
+	return v
+}
+
+// Sentence says why, for the person whose container did not start.
+func (r Rule) Sentence() string {
+	for _, refusal := range refusals {
+		if refusal.rule == r {
+			return refusal.sentence
+		}
+	}
+	return "this request is not granted"
+}
+
+// container finds a container or init container. Ephemeral containers have no
+// say: whoever may debug a pod may not therefore read its values.
+func container(pod *corev1.Pod, name string) *corev1.Container {
+	if name == "" {
+		return nil
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// variables are those that hold a placeholder, or something that looks like one,
+// in the order of the spec. Of entries with one name the last counts, as it does
+// for the kubelet.
+func variables(env []corev1.EnvVar) []Variable {
+	last := map[string]int{}
+	for i, e := range env {
+		last[e.Name] = i
+	}
+	var out []Variable
+	for i, e := range env {
+		if last[e.Name] == i && e.ValueFrom == nil && placeholder.In(e.Value) {
+			out = append(out, Variable{Name: e.Name, Text: e.Value})
+		}
+	}
+	return out
+}
