@@ -21,19 +21,33 @@ const Redacted = "[redacted]"
 var ErrMarshal = errors.New("secret: refusing to marshal a value")
 
 // Value is a secret's bytes. The zero Value is empty.
-type Value struct{ bytes []byte }
+//
+// The bytes are behind a function because fmt and its like call no method of a
+// value in an unexported field: there they print what they find, following
+// pointers, and of a function that is the address.
+type Value struct{ reveal func() []byte }
 
 // New takes ownership of b.
-func New(b []byte) Value { return Value{b} }
+func New(b []byte) Value {
+	if b == nil {
+		return Value{}
+	}
+	return Value{func() []byte { return b }}
+}
 
 // Reveal returns the bytes. Callers must neither retain nor log them.
-func (v Value) Reveal() []byte { return v.bytes }
+func (v Value) Reveal() []byte {
+	if v.reveal == nil {
+		return nil
+	}
+	return v.reveal()
+}
 
 // Len is the number of bytes held.
-func (v Value) Len() int { return len(v.bytes) }
+func (v Value) Len() int { return len(v.Reveal()) }
 
 // Equal compares in constant time.
-func (v Value) Equal(w Value) bool { return subtle.ConstantTimeCompare(v.bytes, w.bytes) == 1 }
+func (v Value) Equal(w Value) bool { return subtle.ConstantTimeCompare(v.Reveal(), w.Reveal()) == 1 }
 
 // String, GoString, Format, LogValue and the Marshal methods close the usual
 // ways out.

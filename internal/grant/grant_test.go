@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package grant_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/akv2k8s/akv2k8s/internal/grant"
+)
+
+func request(change ...func(*grant.Request)) grant.Request {
+	r := grant.Request{
+		Caller: grant.Caller{Namespace: "team", ServiceAccount: "account", Pod: "web", UID: "uid"},
+		Pod: &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "uid"},
+			Spec: corev1.PodSpec{
+				ServiceAccountName: "account",
+				InitContainers:     []corev1.Container{{Name: "init", Env: []corev1.EnvVar{{Name: "I", Value: "i@azurekeyvault"}}}},
+				Containers:         []corev1.Container{{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}}}},
+				EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+					Name: "debugger", Env: []corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}},
+				}}},
+			},
+		},
+		Container: "app",
+	}
+	for _, c := range change {
+		c(&r)
+	}
+	return r
+}
+
+func TestCheckGrants(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		change func(*grant.Request)
+		want   []grant.Variable
+	}{
+		"Container":     {func(*grant.Request) {}, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
+		"InitContainer": {func(r *grant.Request) { r.Container = "init" }, []grant.Variable{{Name: "I", Text: "i@azurekeyvault"}}},
+		"Running":       {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodRunning }, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
+		"NothingToFill": {func(r *grant.Request) { r.Pod.Spec.Containers[0].Env = nil }, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := grant.Check(request(tc.change))
+			if !got.Allowed || got.Rule != grant.RuleOwnPod {
+				t.Errorf("Check() = %+v", got)
+			}
+			if d := cmp.Diff(tc.want, got.Variables); d != "" {
+				t.Errorf("variables: -want +got\n%s", d)
+			}
+		})
+	}
+}
+
+func TestCheckDenies(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		change func(*grant.Request)
+		want   grant.Rule
+	}{
+		"Everything":          {func(r *grant.Request) { *r = grant.Request{} }, grant.RulePodGone},
+		"NoPod":               {func(r *grant.Request) { r.Pod = nil }, grant.RulePodGone},
+		"NobodyCalls":         {func(r *grant.Request) { r.Caller = grant.Caller{} }, grant.RulePodGone},
+		"NoNamespace":         {func(r *grant.Request) { r.Caller.Namespace = "" }, grant.RulePodGone},
+		"OtherUID":            {func(r *grant.Request) { r.Pod.UID = "else" }, grant.RulePodReplaced},
+		"NoUIDOnEitherSide":   {func(r *grant.Request) { r.Pod.UID, r.Caller.UID = "", "" }, grant.RulePodReplaced},
+		"OtherName":           {func(r *grant.Request) { r.Caller.Pod = "else" }, grant.RulePodReplaced},
+		"OtherNamespace":      {func(r *grant.Request) { r.Caller.Namespace = "else" }, grant.RulePodReplaced},
+		"OtherAccount":        {func(r *grant.Request) { r.Caller.ServiceAccount = "else" }, grant.RuleServiceAccount},
+		"NoAccountOnEither":   {func(r *grant.Request) { r.Pod.Spec.ServiceAccountName, r.Caller.ServiceAccount = "", "" }, grant.RuleServiceAccount},
+		"Deleting":            {func(r *grant.Request) { r.Pod.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, grant.RulePodEnding},
+		"Succeeded":           {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodSucceeded }, grant.RulePodEnding},
+		"Failed":              {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodFailed }, grant.RulePodEnding},
+		"NoContainer":         {func(r *grant.Request) { r.Container = "" }, grant.RuleContainer},
+		"OtherContainer":      {func(r *grant.Request) { r.Container = "nosuch" }, grant.RuleContainer},
+		"EphemeralContainer":  {func(r *grant.Request) { r.Container = "debugger" }, grant.RuleContainer},
+		"ContainerOfNoName":   {func(r *grant.Request) { r.Pod.Spec.Containers[0].Name, r.Container = "", "" }, grant.RuleContainer},
+		"ContainerByAnyOther": {func(r *grant.Request) { r.Container = "App" }, grant.RuleContainer},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := request(tc.change)
+			got := grant.Check(r)
+			if d := cmp.Diff(grant.Verdict{Rule: tc.want, Caller: r.Caller, Container: r.Container}, got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+			if s := got.Rule.Sentence(); s == "" || s == grant.RuleNone.Sentence() {
+				t.Errorf("%s has no sentence of its own", got.Rule)
+			}
+		})
+	}
+}
+
+// Nobody is granted anything unless every word about the pod agrees.
+func TestCheckGrantsOnlyTheOwner(t *testing.T) {
+	t.Parallel()
+	word := rapid.SampledFrom([]string{"", "a", "b"})
+	rapid.Check(t, func(t *rapid.T) {
+		r := grant.Request{
+			Caller: grant.Caller{Namespace: word.Draw(t, "ns"), ServiceAccount: word.Draw(t, "sa"), Pod: word.Draw(t, "pod"), UID: word.Draw(t, "uid")},
+			Pod: &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: word.Draw(t, "pod ns"), Name: word.Draw(t, "pod name"), UID: types.UID(word.Draw(t, "pod uid"))},
+				Spec: corev1.PodSpec{
+					ServiceAccountName: word.Draw(t, "pod sa"),
+					Containers:         []corev1.Container{{Name: word.Draw(t, "name")}},
+				},
+			},
+			Container: word.Draw(t, "container"),
+		}
+		owner := grant.Caller{Namespace: r.Pod.Namespace, ServiceAccount: r.Pod.Spec.ServiceAccountName, Pod: r.Pod.Name, UID: string(r.Pod.UID)}
+		empty := owner.Namespace == "" || owner.ServiceAccount == "" || owner.Pod == "" || owner.UID == "" || r.Container == ""
+		want := r.Caller == owner && !empty && r.Pod.Spec.Containers[0].Name == r.Container
+		if got := grant.Check(r); got.Allowed != want {
+			t.Fatalf("Check(%+v) = %+v, want %t", r, got, want)
+		}
+	})
+}
+
+func TestVariables(t *testing.T) {
+	t.Parallel()
+	from := &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}
+	cases := map[string]struct {
+		env  []corev1.EnvVar
+		want []grant.Variable
+	}{
+		"InOrder": {
+			[]corev1.EnvVar{{Name: "B", Value: "b@azurekeyvault"}, {Name: "X", Value: "x"}, {Name: "A", Value: "a@azurekeyvault?k"}},
+			[]grant.Variable{{Name: "B", Text: "b@azurekeyvault"}, {Name: "A", Text: "a@azurekeyvault?k"}},
+		},
+		"LastOfANameCounts": {
+			[]corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}, {Name: "A", Value: "b@azurekeyvault"}},
+			[]grant.Variable{{Name: "A", Text: "b@azurekeyvault"}},
+		},
+		"LastIsPlain":      {[]corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}, {Name: "A", Value: "x"}}, nil},
+		"LastIsAReference": {[]corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}, {Name: "A", ValueFrom: from}}, nil},
+		"LooksLikeOne": {
+			[]corev1.EnvVar{{Name: "A", Value: "see a@azurekeyvault"}},
+			[]grant.Variable{{Name: "A", Text: "see a@azurekeyvault"}},
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := grant.Check(request(func(r *grant.Request) { r.Pod.Spec.Containers[0].Env = tc.env }))
+			if d := cmp.Diff(tc.want, got.Variables); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}

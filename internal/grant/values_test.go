@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package grant_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/grant"
+	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+var errBoom = errors.New("boom s3cr3t")
+
+func akvs(t v2beta1.ObjectType, name string) *v2beta1.AzureKeyVaultSecret {
+	return &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
+		Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Type: t, Name: name}},
+	}}
+}
+
+func reference(kind vault.Kind, name string, private bool) vault.Reference {
+	return vault.Reference{Vault: "my-kv", Kind: kind, Name: name, PrivateKey: private}
+}
+
+// needs resolves variables over a plain secret "db" and a certificate "tls".
+func needs(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, variables ...grant.Variable,
+) []grant.Need {
+	t.Helper()
+	got, problems := grant.Resolve(variables, map[string]*v2beta1.AzureKeyVaultSecret{
+		"db": akvs(v2beta1.ObjectSecret, "db"), "tls": akvs(v2beta1.ObjectCertificate, "tls"),
+	})
+	if len(problems) > 0 {
+		t.Fatalf("Resolve(): %v", problems)
+	}
+	return got
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	got := grant.Names([]grant.Variable{
+		{Name: "A", Text: "b@azurekeyvault"}, {Name: "B", Text: "a@azurekeyvault?x"}, {Name: "C", Text: "b@azurekeyvault?y"}, {Name: "D", Text: "not a@azurekeyvault"},
+	})
+	if d := cmp.Diff([]string{"a", "b"}, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// Each object is asked for once, and a private key only by who names it.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	got := grant.References(needs(t,
+		grant.Variable{Name: "A", Text: "db@azurekeyvault"}, grant.Variable{Name: "B", Text: "db@azurekeyvault"},
+		grant.Variable{Name: "C", Text: "tls@azurekeyvault"}, grant.Variable{Name: "D", Text: "tls@azurekeyvault?tls.crt"},
+		grant.Variable{Name: "E", Text: "tls@azurekeyvault?tls.key"},
+	))
+	want := []vault.Reference{
+		reference(vault.KindSecret, "db", false), reference(vault.KindCertificate, "tls", false), reference(vault.KindCertificate, "tls", true),
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+func TestTorn(t *testing.T) {
+	t.Parallel()
+	public, private := reference(vault.KindCertificate, "tls", false), reference(vault.KindCertificate, "tls", true)
+	at := func(version string) grant.Read { return grant.Read{Object: vault.Object{Version: version}} }
+	pinned := public
+	pinned.Version = "2"
+	cases := map[string]struct {
+		reads map[vault.Reference]grant.Read
+		want  map[vault.Reference]vault.Reference
+	}{
+		"SameVersion":  {map[vault.Reference]grant.Read{public: at("1"), private: at("1")}, nil},
+		"Renewed":      {map[vault.Reference]grant.Read{public: at("1"), private: at("2")}, map[vault.Reference]vault.Reference{public: pinned}},
+		"PublicAlone":  {map[vault.Reference]grant.Read{public: at("1")}, nil},
+		"PrivateAlone": {map[vault.Reference]grant.Read{private: at("1")}, nil},
+		"PublicFailed": {map[vault.Reference]grant.Read{public: {Err: errBoom}, private: at("2")}, nil},
+		"KeyFailed":    {map[vault.Reference]grant.Read{public: at("1"), private: {Err: errBoom}}, nil},
+		"PlainSecret":  {map[vault.Reference]grant.Read{reference(vault.KindSecret, "tls", false): at("1"), private: at("2")}, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if d := cmp.Diff(tc.want, grant.Torn(tc.reads), cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+func TestFillReasons(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		err    error
+		reason string
+		retry  bool
+		after  time.Duration
+	}{
+		"NoVault":     {vault.ErrNoVault, v2beta1.ReasonVaultNotFound, false, 0},
+		"NotFound":    {fmt.Errorf("s3cr3t: %w", vault.ErrNotFound), v2beta1.ReasonObjectNotFound, false, 0},
+		"Disabled":    {vault.ErrDisabled, v2beta1.ReasonObjectDisabled, false, 0},
+		"Forbidden":   {vault.ErrForbidden, v2beta1.ReasonForbidden, false, 0},
+		"Firewall":    {vault.ErrFirewall, v2beta1.ReasonForbidden, false, 0},
+		"SignIn":      {vault.ErrSignIn, v2beta1.ReasonSignInFailed, false, 0},
+		"Unavailable": {vault.ErrUnavailable, v2beta1.ReasonVaultUnavailable, true, 0},
+		"Throttled":   {fmt.Errorf("s3cr3t: %w", vault.Throttled{RetryAfter: time.Minute}), v2beta1.ReasonVaultUnavailable, true, time.Minute},
+		"Unknown":     {errBoom, v2beta1.ReasonVaultUnavailable, true, 0},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := needs(t, grant.Variable{Name: "A", Text: "db@azurekeyvault"})
+			got := grant.Fill(ns, map[vault.Reference]grant.Read{ns[0].Reference: {Err: tc.err}})
+			if len(got.Problems) != 1 || got.Values != nil || got.Retry != tc.retry || got.RetryAfter != tc.after {
+				t.Fatalf("Fill() = %+v", got)
+			}
+			p := got.Problems[0]
+			if p.Reason != tc.reason || p.Variable != "A" || !strings.HasPrefix(p.Message, "secret db in vault my-kv: ") {
+				t.Errorf("problem %+v", p)
+			}
+		})
+	}
+}
+
+// certificateAlone is what the vault gives for a key that must not leave it.
+func certificateAlone(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// What the object turns out to be is a person's affair too.
+func TestFillUnrenderable(t *testing.T) {
+	t.Parallel()
+	ns := needs(t, grant.Variable{Name: "A", Text: "tls@azurekeyvault?tls.key"})
+	for name, tc := range map[string]struct {
+		value  string
+		reason string
+		says   string
+	}{
+		"Garbage":       {"s3cr3t", v2beta1.ReasonOutputInvalid, render.ErrCertificate.Error()},
+		"Truncated":     {"-----BEGIN CERTIFICATE-----\nczNjcjN0\n-----END CERTIFICATE-----\n", v2beta1.ReasonOutputInvalid, render.ErrCertificate.Error()},
+		"NotExportable": {certificateAlone(t), v2beta1.ReasonNotExportable, render.ErrNotExportable.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := grant.Fill(ns, map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(tc.value))}}})
+			if len(got.Problems) != 1 || got.Problems[0].Reason != tc.reason || !strings.HasSuffix(got.Problems[0].Message, tc.says) || got.Retry {
+				t.Errorf("Fill() = %+v", got)
+			}
+		})
+	}
+}
+
+// A container has all of its values or none; what is said is sorted, carries
+// nothing of a value, and asks for a retry only where a retry is all it takes.
+func TestFillAllOrNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		errs := []error{nil, vault.ErrNotFound, vault.ErrUnavailable, vault.Throttled{}, errBoom}
+		variables := rapid.SliceOfN(rapid.StringMatching(`[A-Z]{1,3}`), 0, 6).Draw(t, "variables")
+		slices.Sort(variables)
+		var ns []grant.Need
+		reads := map[vault.Reference]grant.Read{}
+		broken, permanent := 0, 0
+		for i, name := range slices.Compact(variables) {
+			object := fmt.Sprintf("o%d", i)
+			got, _ := grant.Resolve([]grant.Variable{{Name: name, Text: object + "@azurekeyvault"}},
+				map[string]*v2beta1.AzureKeyVaultSecret{object: akvs(v2beta1.ObjectSecret, object)})
+			ns = append(ns, got...)
+			err := rapid.SampledFrom(errs).Draw(t, "err")
+			if err != nil {
+				broken++
+			}
+			if errors.Is(err, vault.ErrNotFound) {
+				permanent++
+			}
+			reads[got[0].Reference] = grant.Read{Object: vault.Object{Value: secret.New([]byte("s3cr3t"))}, Err: err}
+		}
+		got := grant.Fill(ns, reads)
+		if len(got.Problems) != broken || (broken == 0) != (got.Values != nil) || got.Values != nil && len(got.Values) != len(ns) {
+			t.Fatalf("Fill() = %+v with %d broken of %d", got, broken, len(ns))
+		}
+		if got.Retry != (broken > 0 && permanent == 0) {
+			t.Fatalf("retry %t with %d broken, %d for a person", got.Retry, broken, permanent)
+		}
+		if text := fmt.Sprintf("%v %+v %#v", got, got, got); strings.Contains(text, "s3cr3t") {
+			t.Fatalf("leak: %s", text)
+		}
+	})
+}
