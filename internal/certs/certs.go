@@ -19,6 +19,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -56,14 +57,21 @@ func Parse(v secret.Value) (Bundle, error) {
 	return parsePFX(pfx[:n])
 }
 
-// parsePFX accepts a store with a key and certificates and one with
-// certificates alone, which is what a vault gives for a key that must not leave.
+// keyMissing is the text of the library's error for a store with certificates
+// alone; it has no other way to tell it from a broken store.
+const keyMissing = "pkcs12: private key missing"
+
+// parsePFX knows a store with a key and certificates, and one with certificates
+// alone, which is what a vault gives for a key that must not leave.
 func parsePFX(pfx []byte) (Bundle, error) {
+	if overworks(pfx) {
+		return Bundle{}, ErrFormat
+	}
 	key, leaf, others, err := pkcs12.DecodeChain(pfx, "")
-	if err != nil {
-		if _, trustErr := pkcs12.DecodeTrustStore(pfx, ""); trustErr == nil {
-			return Bundle{}, ErrNoKey
-		}
+	switch {
+	case err != nil && err.Error() == keyMissing:
+		return Bundle{}, ErrNoKey
+	case err != nil:
 		return Bundle{}, ErrFormat
 	}
 	signer, ok := key.(crypto.Signer)
@@ -202,10 +210,6 @@ func sameKey(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// Format and friends: a Bundle holds a private key and prints as nothing.
-
-// String implements fmt.Stringer.
-func (Bundle) String() string { return secret.Redacted }
-
-// GoString implements fmt.GoStringer.
-func (Bundle) GoString() string { return secret.Redacted }
+// Format implements fmt.Formatter: a Bundle holds a private key and prints as
+// nothing under every verb, and one for numbers would print an Ed25519 key.
+func (Bundle) Format(s fmt.State, _ rune) { _, _ = fmt.Fprint(s, secret.Redacted) }
