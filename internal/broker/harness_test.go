@@ -49,6 +49,7 @@ const canary = "s3cr3t-canary"
 type stage struct {
 	*httptest.Server
 
+	handler http.Handler
 	vault   *vaulttest.Reader
 	log     *buffer
 	metrics *prometheus.Registry
@@ -168,7 +169,8 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 		t.Fatal(err)
 	}
 	source := kube.NewFrom(s.client(t, live...), s.client(t, kept...))
-	s.Server = httptest.NewServer(broker.New(source, s, counts, log).Handler())
+	s.handler = broker.New(source, s, counts, log).Handler()
+	s.Server = httptest.NewServer(s.handler)
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { s.noLeaks(t) })
 	return s
@@ -285,6 +287,15 @@ func (s *stage) ask(t *testing.T, token, container string) reply {
 		t.Fatal(err)
 	}
 	return s.send(t, http.MethodPost, "Bearer "+token, string(body))
+}
+
+// respond sends what no HTTP client would.
+func (s *stage) respond(authorization, body string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, strings.NewReader(body))
+	r.Header.Set("Authorization", authorization)
+	s.handler.ServeHTTP(w, r)
+	return w
 }
 
 func (s *stage) send(t *testing.T, method, authorization, body string) reply {
