@@ -90,7 +90,11 @@ func announce(o options, cfg emulator.Config, running *emulator.Emulator, stdout
 	fmt.Fprintf(&out, "# vaults: %s\n", strings.Join(running.Vaults.Hosts(), " "))
 	fmt.Fprintf(&out, "# admin:  %s   metadata service: %s   https: %s\n", running.AdminURL(), running.IMDSAddress(), running.HTTPSAddress())
 	fmt.Fprintf(&out, "export HTTPS_PROXY=%s HTTP_PROXY=%s NO_PROXY=localhost,127.0.0.1\n", running.ProxyURL(), running.ProxyURL())
-	fmt.Fprintf(&out, "export SSL_CERT_FILE=%s REQUESTS_CA_BUNDLE=%s NODE_EXTRA_CA_CERTS=%s\n", quote(caFile), quote(caFile), quote(caFile))
+	if caFile == "" {
+		fmt.Fprintf(&out, "# the CA certificate is at %s/ca.crt; --ca-file or --ca-dir would write it to a file\n", running.AdminURL())
+	} else {
+		fmt.Fprintf(&out, "export SSL_CERT_FILE=%[1]s REQUESTS_CA_BUNDLE=%[1]s NODE_EXTRA_CA_CERTS=%[1]s\n", quote(caFile))
+	}
 	if o.seedFile == "" {
 		out.WriteString("# no --seed-file: this sign-in comes with the vault that every emulator starts with\n")
 		fmt.Fprintf(&out, "export AZURE_TENANT_ID=%s AZURE_CLIENT_ID=%s AZURE_CLIENT_SECRET=%s\n",
@@ -102,26 +106,34 @@ func announce(o options, cfg emulator.Config, running *emulator.Emulator, stdout
 	return nil
 }
 
-// writeCA writes the CA certificate where --ca-file says, or into the user's cache, and returns the place.
+// writeCA writes the CA certificate where --ca-file says and returns the place: --ca-dir has it already, and a laptop
+// gets it into the user's cache. A container without either has no place, which is no error.
 func (o options) writeCA(certificate []byte) (string, error) {
-	path := o.caFile
-	if path == "" && o.caDir != "" {
+	switch {
+	case o.caFile != "":
+		return o.caFile, writeFile(o.caFile, certificate)
+	case o.caDir != "":
 		return filepath.Join(o.caDir, pki.CertificateFile), nil
 	}
-	if path == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			cache = os.TempDir()
-		}
-		path = filepath.Join(cache, "keyvault-emulator", "ca.crt")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("making the directory of the CA file: %w", err)
-	}
-	if err := os.WriteFile(path, certificate, 0o644); err != nil { //nolint:gosec // public by nature
-		return "", fmt.Errorf("writing the CA file: %w", err)
+	path := filepath.Join(cache, "keyvault-emulator", pki.CertificateFile)
+	if err := writeFile(path, certificate); err != nil {
+		return "", nil //nolint:nilerr // read-only file systems have no cache; the caller says where the CA is
 	}
 	return path, nil
+}
+
+func writeFile(path string, certificate []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("making the directory of the CA file: %w", err)
+	}
+	if err := os.WriteFile(path, certificate, 0o644); err != nil { //nolint:gosec // public by nature
+		return fmt.Errorf("writing the CA file: %w", err)
+	}
+	return nil
 }
 
 func quote(path string) string {
