@@ -171,15 +171,15 @@ func TestGeneratedChainVerifies(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	leaf := openPEM(t, mustState(t, s, "certs", "rsa").LeafPEM).certs[0]
+	leaf := openPEM(t, mustState(t, s, "rsa").LeafPEM).certs[0]
 	if leaf.Subject.String() != `CN=example.com,O=Example\, Inc.,C=NO` || leaf.DNSNames[0] != "example.com" {
 		t.Errorf("got %s %v", leaf.Subject, leaf.DNSNames)
 	}
 }
 
-func mustState(t *testing.T, s *keyvault.Server, vault, name string) keyvault.CertificateState {
+func mustState(t *testing.T, s *keyvault.Server, name string) keyvault.CertificateState {
 	t.Helper()
-	state, err := s.Certificate(vault, name)
+	state, err := s.Certificate("certs", name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,12 +198,12 @@ func TestOutContentType(t *testing.T) {
 func TestRotateKeepsWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	s := start(t, certificateSeed)
-	before := mustState(t, s, "certs", "rsa")
+	before := mustState(t, s, "rsa")
 	id, err := s.RotateCertificate("certs", "rsa")
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := mustState(t, s, "certs", "rsa")
+	after := mustState(t, s, "rsa")
 	if after.Version != id || after.Version == before.Version || after.KeyPEM == before.KeyPEM {
 		t.Error("the newest version is not a new one with a new key")
 	}
@@ -294,9 +294,9 @@ func TestCreateRefusals(t *testing.T) {
 func TestImport(t *testing.T) {
 	t.Parallel()
 	source := start(t, certificateSeed)
-	leafFirst := mustState(t, source, "certs", "leaf-first-pfx")
-	rootFirst := mustState(t, source, "certs", "root-first-pem")
-	rsaPFX := mustState(t, source, "certs", "rsa")
+	leafFirst := mustState(t, source, "leaf-first-pfx")
+	rootFirst := mustState(t, source, "root-first-pem")
+	rsaPFX := mustState(t, source, "rsa")
 	for name, tc := range map[string]struct {
 		value, contentType string
 		want               []string
@@ -335,7 +335,7 @@ func TestImport(t *testing.T) {
 func TestImportWithPassword(t *testing.T) {
 	t.Parallel()
 	s := start(t, certificateSeed)
-	known := mustState(t, s, "certs", "aes")
+	known := mustState(t, s, "aes")
 	state := openPEM(t, known.KeyPEM+known.LeafPEM)
 	raw, err := pkcs12.Modern2023.Encode(state.key, state.certs[0], nil, "secret")
 	if err != nil {
@@ -392,7 +392,7 @@ func TestWrongKeyIsNotImported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})) + mustState(t, s, "certs", "rsa").LeafPEM
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})) + mustState(t, s, "rsa").LeafPEM
 	if got := ask(t, s, admin, "POST /certificates/c/import", encode(t, map[string]any{"value": text})); got.status != 400 {
 		t.Errorf("got %s", got.text)
 	}

@@ -7,9 +7,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1"
-	_ "crypto/sha256"
-	_ "crypto/sha512"
+	_ "crypto/sha1"   // RSA-OAEP of the service uses it
+	_ "crypto/sha256" // registers itself for crypto.Hash
+	_ "crypto/sha512" // registers itself for crypto.Hash
 	"errors"
 	"math/big"
 	"net/http"
