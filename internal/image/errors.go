@@ -32,8 +32,7 @@ func translate(err error) error {
 			return s
 		}
 	}
-	var remote *transport.Error
-	if errors.As(err, &remote) {
+	if remote, ok := errors.AsType[*transport.Error](err); ok {
 		switch remote.StatusCode {
 		case http.StatusUnauthorized, http.StatusForbidden:
 			return inject.ErrImageForbidden
@@ -42,9 +41,9 @@ func translate(err error) error {
 		}
 		return inject.ErrImageUnavailable
 	}
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &syntax) || errors.As(err, &kind) {
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, kind := errors.AsType[*json.UnmarshalTypeError](err)
+	if syntax || kind {
 		return inject.ErrImageUnreadable
 	}
 	return inject.ErrImageUnavailable

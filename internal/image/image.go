@@ -231,7 +231,7 @@ func commandOf(img v1.Image) (inject.Command, error) {
 func (r *Resolver) remote(ctx context.Context, req Request) []remote.Option {
 	keys := req.Keychain
 	if keys == nil {
-		keys = anonymous{}
+		keys = authn.NewMultiKeychain() // of none: anonymous
 	}
 	return []remote.Option{
 		remote.WithContext(ctx),
@@ -241,11 +241,6 @@ func (r *Resolver) remote(ctx context.Context, req Request) []remote.Option {
 		remote.WithRetryBackoff(remote.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.1, Steps: 2}),
 	}
 }
-
-// anonymous is the keychain without keys.
-type anonymous struct{}
-
-func (anonymous) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }
 
 // cacheKey adds what the answer depends on beside the content.
 func cacheKey(digest string, req Request) string {

@@ -30,7 +30,7 @@ type Dial struct {
 }
 
 // NewTransport makes connections to registries.
-func NewTransport(d Dial) http.RoundTripper { //nolint:ireturn // two round trippers, one in the other
+func NewTransport(d Dial) http.RoundTripper {
 	return bounded{&http.Transport{
 		Proxy:                  d.Proxy,
 		DialContext:            dialer(d.AllowLoopback).DialContext,

@@ -155,16 +155,16 @@ func drawResources(t *rapid.T) corev1.ResourceRequirements {
 
 // qos is the class as the Kubernetes documentation words it.
 func qos(p corev1.Pod) corev1.PodQOSClass {
-	guaranteed, any := true, false
+	guaranteed, asked := true, false
 	for _, c := range append(append([]corev1.Container{}, p.Spec.InitContainers...), p.Spec.Containers...) {
 		for _, name := range []corev1.ResourceName{"cpu", "memory"} {
 			request, limit := c.Resources.Requests[name], c.Resources.Limits[name]
-			any = any || !request.IsZero() || !limit.IsZero()
+			asked = asked || !request.IsZero() || !limit.IsZero()
 			guaranteed = guaranteed && !limit.IsZero() && request.Cmp(limit) == 0
 		}
 	}
 	switch {
-	case !any:
+	case !asked:
 		return corev1.PodQOSBestEffort
 	case guaranteed:
 		return corev1.PodQOSGuaranteed
