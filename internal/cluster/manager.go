@@ -69,7 +69,7 @@ type Options struct {
 
 // NewManager makes a manager that serves neither metrics nor probes: that is
 // telemetry's.
-func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
+func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) { //nolint:ireturn // controller-runtime has only the interface
 	cached, err := caches(o)
 	if err != nil {
 		return nil, err

@@ -87,8 +87,7 @@ func outcome(err error) string {
 			return o.name
 		}
 	}
-	var slow vault.Throttled
-	if errors.As(err, &slow) {
+	if _, ok := errors.AsType[vault.Throttled](err); ok {
 		return "throttled"
 	}
 	return "unavailable"

@@ -65,8 +65,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs Output
 		Status:   mgr.GetClient().Status(),
 		Events:   mgr.GetEventRecorder(reporter),
 		Metrics:  NewMetrics(o.Registry),
-		Clock:    time.Now, //nolint:forbidigo // the one clock of this process: facts are dated here
-		Interval: func() time.Duration { return jitter(o.Interval, rand.Float64()) },
+		Clock:    time.Now,
+		Interval: func() time.Duration { return jitter(o.Interval, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
 	})
 	return check, r.watch(mgr, o.Concurrency)
 }
@@ -87,18 +87,20 @@ func (r *Reconciler) watch(mgr ctrl.Manager, concurrency int) error {
 }
 
 // specChanged lets through what a person did; our own status never wakes us.
-func (r *Reconciler) specChanged() predicate.Predicate {
-	return predicate.And(predicate.GenerationChangedPredicate{}, predicate.Funcs{
+func (r *Reconciler) specChanged() predicate.Funcs {
+	return predicate.Funcs{
+		UpdateFunc: func(e event.UpdateEvent) bool { return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() },
 		DeleteFunc: func(e event.DeleteEvent) bool {
 			r.failures.set(e.Object.GetUID(), 0)
 			return false // nothing is left to do
 		},
-	})
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
 }
 
 // outputDisturbed lets through what somebody else did to an output. One that
 // appears is ours, or is met at the next look.
-func outputDisturbed() predicate.Predicate {
+func outputDisturbed() predicate.Funcs {
 	return predicate.Funcs{
 		CreateFunc:  func(event.CreateEvent) bool { return false },
 		UpdateFunc:  func(e event.UpdateEvent) bool { return plan.Disturbed(e.ObjectOld, e.ObjectNew) },

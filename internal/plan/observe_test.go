@@ -15,7 +15,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
-func entry(t testing.TB, manager, fields string) metav1.ManagedFieldsEntry {
+func entry(t *testing.T, manager, fields string) metav1.ManagedFieldsEntry {
 	t.Helper()
 	f := &metav1.FieldsV1{}
 	if err := json.Unmarshal([]byte(fields), f); err != nil {

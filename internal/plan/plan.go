@@ -180,8 +180,7 @@ func (f Facts) unread() Intent {
 		}
 	}
 	in := f.unavailable()
-	var slow vault.Throttled
-	if errors.As(f.FetchErr, &slow) && slow.RetryAfter > 0 {
+	if slow, ok := errors.AsType[vault.Throttled](f.FetchErr); ok && slow.RetryAfter > 0 {
 		in.Requeue = slow.RetryAfter
 		return in
 	}

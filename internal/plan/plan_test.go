@@ -105,9 +105,6 @@ func without(list []string, name string) []string {
 	return out
 }
 
-// kept is a Secret that a resource made earlier.
-func kept(f plan.Facts) *plan.Observed { return after(f, plan.Decide(f)).Observed }
-
 // synced is the next look at what was synced once.
 func synced(change ...func(*plan.Facts)) plan.Facts {
 	f := facts()
@@ -241,22 +238,26 @@ func TestDecideDuringAnOutage(t *testing.T) {
 		"Unknown":    {synced(failing(errors.New("boom"))), nil, true},
 		"ConfirmedForLong": {
 			synced(failing(vault.ErrUnavailable), func(f *plan.Facts) { f.Failures = 2 }),
-			[]string{"Warning " + unavailable}, true,
+			[]string{"Warning " + unavailable},
+			true,
 		},
 		"ConfirmedForLonger": {
 			synced(failing(vault.ErrUnavailable), func(f *plan.Facts) { f.Failures = 3 }), nil, true,
 		},
 		"OutputGone": {
 			synced(failing(vault.ErrUnavailable), func(f *plan.Facts) { f.Observed = nil }),
-			[]string{"Ready=False " + unavailable, "Warning " + unavailable}, false,
+			[]string{"Ready=False " + unavailable, "Warning " + unavailable},
+			false,
 		},
 		"OutputChangedByHand": {
 			synced(failing(vault.ErrUnavailable), func(f *plan.Facts) { f.Observed.Managers["password"] = []string{"kubectl-edit"} }),
-			[]string{"Ready=False " + unavailable, "Warning " + unavailable}, false,
+			[]string{"Ready=False " + unavailable, "Warning " + unavailable},
+			false,
 		},
 		"SpecChanged": {
 			synced(failing(vault.ErrUnavailable), func(f *plan.Facts) { f.AKVS.Generation++ }),
-			[]string{"Ready=False " + unavailable, "Warning " + unavailable}, false,
+			[]string{"Ready=False " + unavailable, "Warning " + unavailable},
+			false,
 		},
 		"AnsweredNoBefore": {
 			func() plan.Facts {

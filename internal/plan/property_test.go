@@ -95,7 +95,9 @@ func genFacts(t *rapid.T) plan.Facts {
 func genFailure(t *rapid.T) error {
 	return rapid.SampledFrom([]error{
 		vault.ErrNotFound, vault.ErrNoVault, vault.ErrDisabled, vault.ErrForbidden, vault.ErrFirewall, vault.ErrSignIn,
-		vault.ErrUnavailable, vault.Throttled{}, vault.Throttled{RetryAfter: time.Second},
+		vault.ErrUnavailable,
+		vault.Throttled{},
+		vault.Throttled{RetryAfter: time.Second},
 		errors.New("remote " + canary), fmt.Errorf("remote %s: %w", canary, vault.ErrForbidden),
 	}).Draw(t, "failure")
 }
