@@ -25,7 +25,7 @@ import (
 const user = "65532:65532"
 
 // Index compiles the product for each platform and returns the image index.
-func (b Builder) Index(ctx context.Context, p Product, platforms []v1.Platform) (v1.ImageIndex, error) {
+func (b Builder) Index(ctx context.Context, p Product, platforms []v1.Platform) (v1.ImageIndex, error) { //nolint:ireturn // the library has no concrete type
 	created, err := b.created()
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (b Builder) labels(p Product) map[string]string {
 	}
 }
 
-func (b Builder) image(ctx context.Context, p Product, on v1.Platform, created time.Time) (v1.Image, error) {
+func (b Builder) image(ctx context.Context, p Product, on v1.Platform, created time.Time) (v1.Image, error) { //nolint:ireturn // as above
 	binary, err := b.binary(ctx, p, on)
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (b Builder) binary(ctx context.Context, p Product, on v1.Platform) ([]byte,
 	if err := b.compile(ctx, p, on, file); err != nil {
 		return nil, err
 	}
-	binary, err := os.ReadFile(file) //nolint:gosec // the file we have just written
+	binary, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the compiled %s: %w", p.Binary, err)
 	}
@@ -119,7 +119,7 @@ func (b Builder) binary(ctx context.Context, p Product, on v1.Platform) ([]byte,
 
 // layerOf is a layer with one executable file at the root. It is compressed
 // once, here: the library would do it again for the digest and for the upload.
-func layerOf(name string, content []byte) (v1.Layer, error) {
+func layerOf(name string, content []byte) (v1.Layer, error) { //nolint:ireturn // as above
 	var packed bytes.Buffer
 	gz, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
 	if err != nil {

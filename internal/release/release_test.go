@@ -159,7 +159,7 @@ func contents(t *testing.T, image v1.Image) []string {
 		archive := tar.NewReader(stream)
 		for {
 			header, err := archive.Next()
-			if err == io.EOF { //nolint:errorlint // tar promises the bare value
+			if err == io.EOF {
 				break
 			}
 			if err != nil {

@@ -43,11 +43,11 @@ func Values(registry, tag string, digests map[string]string) (map[string][]byte,
 
 // WriteValues puts each chart's values into dir as CHART.yaml.
 func WriteValues(dir string, files map[string][]byte) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // names and digests are public
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making the directory of values: %w", err)
 	}
 	for chart, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, chart+".yaml"), text, 0o644); err != nil { //nolint:gosec // as above
+		if err := os.WriteFile(filepath.Join(dir, chart+".yaml"), text, 0o644); err != nil {
 			return fmt.Errorf("writing values for chart %s: %w", chart, err)
 		}
 	}

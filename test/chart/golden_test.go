@@ -33,11 +33,11 @@ func TestGolden(t *testing.T) {
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil { //nolint:gosec // goldens are public
+		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(file) //nolint:gosec // a name of ours
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,10 +22,9 @@ import (
 	"sync"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -51,8 +50,7 @@ const (
 var helm = sync.OnceValues(func() (string, error) {
 	out, err := exec.CommandContext(context.Background(), "go", "tool", "-modfile=../../go.tools.mod", "-n", "helm").Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return "", fmt.Errorf("building helm from go.tools.mod: %w\n%s", err, exit.Stderr)
 		}
 		return "", fmt.Errorf("building helm from go.tools.mod: %w", err)

@@ -121,7 +121,7 @@ func TestREADME(t *testing.T) {
 			}
 			want := append(append(bytes.Clone(intro), marker+"\n"...), table.Bytes()...)
 			if *update {
-				if err := os.WriteFile(file, want, 0o644); err != nil { //nolint:gosec // public
+				if err := os.WriteFile(file, want, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			} else if !bytes.Equal(want, got) {

@@ -35,7 +35,8 @@ func TestWebhookContract(t *testing.T) {
 	}
 	want := []any{
 		"pods.env-injector.admission.spv.no", admissionv1.Fail, int32(10), admissionv1.SideEffectClassNone,
-		admissionv1.IfNeededReinvocationPolicy, admissionv1.Equivalent, []string{"v1"},
+		admissionv1.IfNeededReinvocationPolicy, admissionv1.Equivalent,
+		[]string{"v1"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
