@@ -2,17 +2,17 @@
 
 .PHONY: cluster-up cluster-down cluster-check cluster-envtest cluster-test
 
-cluster-up: ## Start the one-node test cluster (root; builds it the first time, about 12 minutes)
+cluster-up: ## start the one-node test cluster (root; builds it the first time, 8 minutes and more)
 	@test/cluster/up.sh
 
-cluster-down: ## End the test cluster and leave no trace of it
+cluster-down: ## end the test cluster and leave no trace of it
 	@test/cluster/down.sh
 
-cluster-check: ## Check on the running test cluster what the end-to-end tests rely on
+cluster-check: ## what the end-to-end tests need, checked on the running test cluster
 	@test/cluster/check.sh
 
-cluster-envtest: ## Build etcd, kube-apiserver and kubectl; print the directory for KUBEBUILDER_ASSETS
-	@test/cluster/build.sh envtest
+cluster-envtest: ## build etcd, kube-apiserver and kubectl; print their directory, for KUBEBUILDER_ASSETS
+	@test/cluster/envtest.sh
 
-cluster-test: ## Test the test cluster itself: cgroups, odd states, nothing left behind (root; ends a running cluster)
+cluster-test: ## the tests of the test cluster itself (root; while no cluster is up)
 	@test/cluster/test/all.sh
