@@ -78,7 +78,8 @@ type AzureKeyVaultSecretSpec struct {
 // Vault names the vault and the object in it.
 type Vault struct {
 	// Name of the vault: of https://my-kv.vault.azure.net it is my-kv.
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9-]{3,24}$`
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9-]{3,24}$')",message="must be the vault's name alone: 3 to 24 letters, digits and hyphens, without .vault.azure.net"
 	Name string `json:"name"`
 	// AzureIdentity is accepted for compatibility and not used yet.
 	// +optional
@@ -98,14 +99,16 @@ type AzureIdentity struct {
 // +kubebuilder:validation:XValidation:rule="self.type != 'multi-key-value-secret' || has(self.contentType)",message="contentType is required for a multi-key-value-secret: application/x-json or application/x-yaml"
 type VaultObject struct {
 	// Name of the object in the vault.
-	// +kubebuilder:validation:Pattern=`^[0-9A-Za-z-]{1,127}$`
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[0-9A-Za-z-]{1,127}$')",message="must be 1 to 127 letters, digits and hyphens, as in Key Vault"
 	Name string `json:"name"`
 	// Type of the object: secret, certificate, key or multi-key-value-secret.
 	Type ObjectType `json:"type"`
 	// Version pins the object to one version, 32 hex digits. Without it the
 	// latest version is followed.
 	// +optional
-	// +kubebuilder:validation:Pattern=`^([0-9a-fA-F]{32})?$`
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9a-fA-F]{32})?$')",message="must be 32 hexadecimal digits, as the vault names a version"
 	Version string `json:"version,omitempty"`
 	// ContentType says how a multi-key-value-secret is written.
 	// +optional
