@@ -11,7 +11,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/akv2k8s/akv2k8s/emulator/keyvault"
@@ -63,6 +65,9 @@ var endpoints = map[string]endpoint{
 	"GET /v1/counters":                                      readCounters,
 	"DELETE /v1/counters":                                   resetCounters,
 }
+
+// Endpoints lists the method and path of every endpoint, sorted; the documentation is checked against it.
+func Endpoints() []string { return slices.Sorted(maps.Keys(endpoints)) }
 
 // Handler serves the admin endpoints, /healthz and /ca.crt.
 func Handler(cfg Config) http.Handler {

@@ -58,7 +58,7 @@ func run(ctx context.Context, dir, seedFile, list string, suites []string, out i
 		total.failed = append(total.failed, one.failed...)
 		total.excluded = append(total.excluded, one.excluded...)
 	}
-	fmt.Fprintf(out, "conformance: %d passed, %d failed, %d excluded\n", total.passed, len(total.failed), len(total.excluded))
+	_, _ = fmt.Fprintf(out, "conformance: %d passed, %d failed, %d excluded\n", total.passed, len(total.failed), len(total.excluded))
 	if len(total.failed) > 0 {
 		return errFailed
 	}
