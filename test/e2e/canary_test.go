@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/akv2k8s/akv2k8s/test/harness"
+)
+
+// The last stories: after everything else has run, at the highest log level, no
+// value is where it should not be.
+var canaryStories = []tale{
+	{"TheSearchFindsEveryForm", theSearchFindsEveryForm},
+	{"TheSearchFindsWhatIsThere", theSearchFindsWhatIsThere},
+	{"NoValueIsWrittenAnywhere", noValueIsWrittenAnywhere},
+	{"EtcdHoldsNoInjectedValue", etcdHoldsNoInjectedValue},
+}
+
+// A sample is a value with everything in it that is written differently somewhere.
+func sample(g *garden, r reach) []byte {
+	one, two := g.draw(r, 24), g.draw(r, 24)
+	return []byte(one + "=\n\"ü/+" + two)
+}
+
+func theSearchFindsEveryForm(s *story) {
+	g := &garden{}
+	part := sample(g, inProcess)
+	g.plant(plant{name: "a sample", parts: [][]byte{part}})
+	d := newDetector(g.all())
+	noise := strings.Repeat("level=DEBUG msg=\"nothing to see\" uid=0c4ba9d1-5d0e-4a6c-8a6b-1f3f5f0c2a11\n", 50)
+	if found := d.in([]byte(noise)); found != "" {
+		s.Errorf("found in noise: %s", found)
+	}
+	for form, texts := range forms(part) {
+		for i, text := range texts {
+			if d.in([]byte(noise+text+noise)) == "" {
+				s.Errorf("not found %s (%d)", form, i)
+			}
+		}
+	}
+	for i := 0; i+window <= len(part); i++ {
+		if d.in([]byte(noise+string(part[i:i+window])+noise)) == "" {
+			s.Errorf("not found: the twelve bytes from %d on", i)
+		}
+	}
+	s.keysAreFound(g)
+}
+
+// keysAreFound checks the forms of a private key with a certificate of the vault.
+func (s *story) keysAreFound(g *garden) {
+	s.Helper()
+	for name, spec := range certificateKinds {
+		held := s.certificate(name, spec)
+		s.ok(g.certificate(inProcess, held))
+		key, err := privatePEM(held)
+		s.ok(err)
+		d := newDetector(g.all())
+		for form, text := range map[string]string{"PKCS #8": held.KeyPEM, "own format": key, "as the vault has it": held.SecretValue} {
+			if d.in([]byte(text)) == "" {
+				s.Errorf("%s: key not found as %s", name, form)
+			}
+		}
+		if found := d.in([]byte(held.ChainPEM)); found != "" {
+			s.Errorf("%s: found in what is public: %s", name, found)
+		}
+	}
+}
+
+// theSearchFindsWhatIsThere plants a value where none should be: the search of
+// the real places must find it.
+func theSearchFindsWhatIsThere(s *story) {
+	g := &garden{} // not the one that the other searches use
+	value := g.draw(inProcess, 40)
+	s.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: decoy}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: decoy, image: ` + shellImage + `, command: [echo, ` + value + `]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: decoy}
+data: {value: ` + value + `}`)
+	s.wait("jsonpath={.status.phase}=Succeeded", "pod/decoy")
+	linkPodLogs()
+	d := newDetector(g.all())
+	for place, stack := range map[string][]hay{
+		"logs of pods": files(s, keptLogs),
+		"objects":      {{"pods", []byte(s.kubectl("get", "pods", "-o", "yaml"))}},
+		"etcd":         files(s, harness.EtcdDir),
+	} {
+		if !slices.ContainsFunc(stack, func(h hay) bool { return d.in(h.data) != "" }) {
+			s.Errorf("the value in %s is not found", place)
+		}
+	}
+}
+
+// hay is one thing to search.
+type hay struct {
+	name string
+	data []byte
+}
+
+func files(s *story, dir string) []hay {
+	s.Helper()
+	var out []hay
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		out = append(out, hay{path, data})
+		return err
+	})
+	if err != nil || len(out) == 0 {
+		s.Fatalf("%s: %d files, %v", dir, len(out), err)
+	}
+	return out
+}
+
+// everything is all that is written anywhere, but for Secrets and etcd.
+func everything(s *story) []hay {
+	s.Helper()
+	linkPodLogs()
+	out := slices.Concat(files(s, keptLogs), files(s, the.evidence))
+	logs, err := filepath.Glob(harness.LogDir + "/*.log")
+	s.ok(err)
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		s.ok(err)
+		out = append(out, hay{path, data})
+	}
+	for _, kind := range []string{
+		"akvs", "events", "pods", "configmaps", "deployments.apps", "jobs.batch", "leases.coordination.k8s.io",
+		"serviceaccounts", "mutatingwebhookconfigurations", "customresourcedefinitions",
+	} {
+		out = append(out, hay{kind, []byte(s.kubectl("get", kind, "-A", "-o", "yaml"))})
+	}
+	return append(out, metrics(s)...)
+}
+
+// metrics are those of every pod of the product.
+func metrics(s *story) []hay {
+	s.Helper()
+	var out []hay
+	for component, port := range map[string]string{"controller": "9000", "env-injector": "8080", "broker": "8080"} {
+		pods := podsOf(s, component)
+		if len(pods) == 0 {
+			s.Errorf("%s has no pods", component)
+		}
+		for _, pod := range pods {
+			path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%s/proxy/metrics", harness.Namespace, pod, port)
+			out = append(out, hay{"metrics of " + pod, []byte(s.kubectl("get", "--raw", path))})
+		}
+	}
+	return out
+}
+
+func podsOf(s *story, component string) []string {
+	s.Helper()
+	return strings.Fields(s.kubectl("get", "pods", "-n", harness.Namespace, "-l", "app.kubernetes.io/component="+component,
+		"--field-selector", "status.phase=Running", "-o", `jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}`))
+}
+
+// A token in three parts is as good as a value.
+var bearer = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{20,}\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}`)
+
+func noValueIsWrittenAnywhere(s *story) {
+	the.planted.plant(plant{name: "the client secret", reach: inSecret, parts: [][]byte{[]byte("good-for-the-emulator-only")}})
+	plants := the.planted.all()
+	if len(plants) < 2 {
+		s.Skip("nothing was planted: this story comes after the others")
+	}
+	d := newDetector(plants)
+	stack := everything(s)
+	size := 0
+	for _, h := range stack {
+		size += len(h.data)
+		if strings.Contains(h.name, "the-search-finds") || strings.Contains(h.name, "thesearchfinds") {
+			continue
+		}
+		if found := d.in(h.data); found != "" {
+			s.Errorf("%s: %s", h.name, found)
+		}
+		if bearer.Match(h.data) {
+			s.Errorf("%s: holds a token", h.name)
+		}
+	}
+	s.Logf("%d values, in %d places, %d MiB: nothing", len(plants), len(stack), size>>20)
+	talkative(s, stack)
+}
+
+// talkative checks that the processes really logged all that they can: silence
+// would prove nothing.
+func talkative(s *story, stack []hay) {
+	s.Helper()
+	for _, component := range []string{"controller", "env-injector", "broker"} {
+		prefix := keptLogs + "/" + harness.Namespace + "_" + harness.Release + "-" + component
+		if !slices.ContainsFunc(stack, func(h hay) bool {
+			return strings.HasPrefix(h.name, prefix) && bytes.Contains(h.data, []byte("level=DEBUG"))
+		}) {
+			s.Errorf("no debug line of %s was kept", component)
+		}
+	}
+	if !slices.ContainsFunc(stack, func(h hay) bool {
+		return strings.HasPrefix(h.name, keptLogs) && bytes.Contains(h.data, []byte(`"level":"DEBUG"`))
+	}) {
+		s.Error("no debug line of the wrapper was kept")
+	}
+}
+
+func etcdHoldsNoInjectedValue(s *story) {
+	var injected, written []plant
+	for _, p := range the.planted.all() {
+		if p.reach == inProcess {
+			injected = append(injected, p)
+		} else {
+			written = append(written, p)
+		}
+	}
+	stack := files(s, harness.EtcdDir)
+	none, some := newDetector(injected), newDetector(written)
+	found := false
+	for _, h := range stack {
+		if what := none.in(h.data); what != "" {
+			s.Errorf("%s: %s", h.name, what)
+		}
+		found = found || some.in(h.data) != ""
+	}
+	if len(written) > 0 && !found {
+		s.Error("the search does not find the Secrets' values in etcd either: it proves nothing")
+	}
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/akv2k8s/akv2k8s/test/harness"
+)
+
+// What happens to the installation as a whole; one after the other.
+var disruptionStories = []tale{
+	{"AnotherControllerTakesOver", anotherControllerTakesOver},
+	{"AStopOfTheControllerLosesNothing", aStopOfTheControllerLosesNothing},
+	{"InjectorPodsAreReplaced", injectorPodsAreReplaced},
+	{"NoBroker", noBroker},
+	{"NoWebhook", noWebhook},
+	{"CertificatesAreRenewedWithoutRestart", certificatesAreRenewedWithoutRestart},
+}
+
+// product runs kubectl in the release's namespace.
+func (s *story) product(args ...string) string {
+	s.Helper()
+	return s.kubectl(append([]string{"-n", harness.Namespace}, args...)...)
+}
+
+func (s *story) scale(component string, replicas int) {
+	s.Helper()
+	name := "deployment/" + harness.Release + "-" + component
+	s.product("scale", name, fmt.Sprintf("--replicas=%d", replicas))
+	if replicas > 0 {
+		s.product("rollout", "status", name, "--timeout="+patience.String())
+		return
+	}
+	s.product("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component="+component, "--timeout="+patience.String())
+}
+
+func anotherControllerTakesOver(s *story) {
+	s.reach = inSecret
+	value := s.secret("it")
+	s.akvs("it", "secret", "it", opaque("out"))
+	s.becomes("out", "value", value)
+	holder := func() string {
+		return s.product("get", "lease", harness.Release+"-controller", "-o", "jsonpath={.spec.holderIdentity}")
+	}
+	before := holder()
+	leader, _, _ := strings.Cut(before, "_")
+	s.product("delete", "pod", leader, "--grace-period=0", "--force")
+	s.eventually("another should lead", func() error {
+		if holder() == before {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
+	s.becomes("out", "value", s.secret("it"))
+	s.product("rollout", "status", "deployment/"+harness.Release+"-controller", "--timeout="+patience.String())
+}
+
+func aStopOfTheControllerLosesNothing(s *story) {
+	s.reach = inSecret
+	values := map[string]string{}
+	for _, name := range []string{"same", "changed", "dropped"} {
+		values[name] = s.secret(name)
+		s.akvs(name, "secret", name, opaque(name))
+	}
+	for name, value := range values {
+		s.becomes(name, "value", value)
+	}
+	before := s.output("same")
+	s.scale("controller", 0)
+	next := s.secret("changed")
+	s.kubectl("delete", "akvs", "dropped")
+	s.wait("delete", "secret/dropped")
+	s.scale("controller", 2)
+	s.becomes("changed", "value", next)
+	if after := s.output("same"); after.Metadata != before.Metadata {
+		s.Error("a start of the Controller touched an output that was right")
+	}
+}
+
+// injectorPodsAreReplaced while many containers start.
+func injectorPodsAreReplaced(s *story) {
+	s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	s.apply(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: 8
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: app
+        image: ` + appImage + `
+        env:
+        - {name: VALUE, value: it@azurekeyvault}
+        - {name: ENV_INJECTOR_WAIT_BEFORE_RETRY, value: "1"}
+`)
+	for _, component := range []string{"broker", "env-injector"} {
+		s.product("delete", "pod", podsOf(s, component)[0], "--wait=false")
+	}
+	s.kubectl("rollout", "status", "deployment/many", "--timeout="+patience.String())
+	restarts := s.kubectl("get", "pods", "-l", "app=many", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}")
+	if strings.Trim(restarts, "0 ") != "" {
+		s.Errorf("containers were restarted: %s", restarts)
+	}
+	for _, component := range []string{"broker", "env-injector"} {
+		s.product("rollout", "status", "deployment/"+harness.Release+"-"+component, "--timeout="+patience.String())
+	}
+}
+
+func noBroker(s *story) {
+	value := s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	s.scale("broker", 0)
+	s.Cleanup(func() {
+		_, _ = the.Kubectl(s.afterwards(), "", "-n", harness.Namespace, "scale", "deployment/"+harness.Release+"-broker", "--replicas=2")
+	})
+	s.apply(doomed("lost", "it@azurekeyvault"))
+	s.apply(pod(usual + `
+    - {name: ENV_INJECTOR_RETRIES, value: "10"}
+    - {name: ENV_INJECTOR_WAIT_BEFORE_RETRY, value: "1"}
+`))
+	s.failed("lost", "125", "the broker did not answer", "azure-keyvault-broker")
+	s.scale("broker", 2)
+	s.wait("condition=Ready", "pod/app")
+	s.got(s.reported("app", "app"), map[string]string{"VALUE": value})
+}
+
+func noWebhook(s *story) {
+	s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	s.scale("env-injector", 0)
+	s.Cleanup(func() {
+		_, _ = the.Kubectl(s.afterwards(), "", "-n", harness.Namespace, "scale", "deployment/"+harness.Release+"-env-injector", "--replicas=2")
+	})
+	if message := s.applyFails(pod(usual)); !strings.Contains(message, "pods.env-injector.admission.spv.no") {
+		s.Errorf("%q does not name the webhook", message)
+	}
+	plain := strings.Replace(pod(strings.Replace(usual, "it@azurekeyvault", "plain", 1)), "name: app}", "name: plain}", 1)
+	s.apply(plain) // pods without a placeholder do not wait for us
+	s.wait("condition=Ready", "pod/plain")
+	s.scale("env-injector", 2)
+	s.eventually("pods should be admitted again", func() error {
+		_, err := s.try(pod(usual), "apply", "-f", "-")
+		return err
+	})
+	s.wait("condition=Ready", "pod/app")
+}
+
+// certificatesAreRenewedWithoutRestart forces what time would bring: a new
+// authority, and new certificates for webhook and broker.
+func certificatesAreRenewedWithoutRestart(s *story) {
+	value := s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	pods := func() string {
+		return s.product("get", "pods", "-l", "app.kubernetes.io/component in (broker, env-injector)", "--sort-by=.metadata.name", "-o",
+			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount}{"\n"}{end}`)
+	}
+	beforePods, beforeBundle, beforeServed := pods(), s.bundle(), s.served()
+	s.product("patch", "secret", harness.Release+"-ca", "--type=merge", "-p", `{"data":null}`)
+	s.eventually("the registration should have the new authority", func() error {
+		if s.bundle() == beforeBundle {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
+	s.eventually("every broker should serve a new certificate", func() error {
+		for ip, served := range s.served() {
+			if served == beforeServed[ip] {
+				return fmt.Errorf("%s serves the same", ip)
+			}
+		}
+		return nil
+	})
+	s.eventually("pods should be admitted", func() error {
+		_, err := s.try(pod(usual), "apply", "-f", "-")
+		return err
+	})
+	s.wait("condition=Ready", "pod/app")
+	s.got(s.reported("app", "app"), map[string]string{"VALUE": value})
+	if after := pods(); after != beforePods {
+		s.Errorf("pods were restarted: before\n%safter\n%s", beforePods, after)
+	}
+}
+
+// bundle is what the API server trusts the webhook by.
+func (s *story) bundle() string {
+	s.Helper()
+	return s.kubectl("get", "mutatingwebhookconfiguration", harness.Release+"-env-injector", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+}
+
+// served are the certificates of all brokers by address.
+func (s *story) served() map[string]string {
+	s.Helper()
+	out := map[string]string{}
+	for _, ip := range strings.Fields(s.product("get", "pods", "-l", "app.kubernetes.io/component=broker", "-o", "jsonpath={.items[*].status.podIP}")) {
+		text, err := the.Run(s.Context(), "", "curl", "-sSk", "-o", "/dev/null", "-w", "%{certs}", "https://"+ip+":9443/")
+		s.ok(err)
+		out[ip] = text
+	}
+	return out
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e_test plays the product's stories on the real node, in terms of what
+// a user types, against the emulator in the place of Azure. `make e2e` prepares
+// everything and runs it.
+//
+// Start at groups; a story is a function that gets a namespace of its own. Values
+// are drawn at random and planted (see canary_test.go), so that the last story can
+// search everything that was written anywhere for any part of them.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/akv2k8s/akv2k8s/test/harness"
+)
+
+const (
+	// required is set by whoever wants a missing cluster to be a failure.
+	required = "AKV2K8S_E2E"
+	// evidenceVar names a directory to keep what stories leave behind.
+	evidenceVar = "AKV2K8S_E2E_EVIDENCE"
+
+	vaultName  = "e2e-kv"
+	appImage   = harness.Registry + "/e2e/app:1"
+	quietImage = harness.Registry + "/e2e/cmd-only:1"
+	shellImage = harness.Registry + "/busybox:1"
+	optInLabel = "azure-key-vault-env-injection"
+
+	// patience bounds every wait: far more than a refresh or a pod start takes on
+	// a busy machine, so that only something broken runs into it.
+	patience = 90 * time.Second
+)
+
+// world is what all stories share.
+type world struct {
+	*harness.Cluster
+
+	evidence string
+	planted  *garden
+	faults   *faults
+}
+
+// the is the one world. A test binary has no other way to hand it to its tests.
+var the world
+
+// groups run in this order, after one another. Stories that are tellable side by
+// side are; the others concern the installation as a whole.
+var groups = []struct {
+	name     string
+	together bool
+	stories  []tale
+}{
+	{"Controller", true, controllerStories},
+	{"ControllerRefuses", true, controllerRefusals},
+	{"Injector", true, injectorStories},
+	{"InjectorRefuses", true, injectorRefusals},
+	{"Broker", true, brokerStories},
+	{"Disruption", false, disruptionStories},
+	{"SignIn", false, signInStories},
+	{"Chart", false, chartStories},
+	{"Canary", false, canaryStories},
+}
+
+// A tale is a story with its name.
+type tale struct {
+	name string
+	tell func(*story)
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root, err := harness.Root()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	the.Cluster = harness.NewCluster(root, false, os.Stderr)
+	if !the.Running(ctx) {
+		fmt.Println("skipped: the end-to-end tests need the test cluster; `make e2e` starts it, installs the product and runs them")
+		if os.Getenv(required) != "" {
+			return 1
+		}
+		return 0
+	}
+	the.planted, the.faults = &garden{}, &faults{}
+	if err := prepare(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)
+		return 1
+	}
+	end := keepPodLogs(ctx)
+	defer end()
+	return m.Run()
+}
+
+func prepare(ctx context.Context) error {
+	the.evidence = os.Getenv(evidenceVar)
+	if the.evidence == "" {
+		dir, err := os.MkdirTemp("", "akv2k8s-e2e-")
+		if err != nil {
+			return err
+		}
+		the.evidence = dir
+	}
+	dir, err := os.MkdirTemp("", "akv2k8s-e2e-app-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	app := filepath.Join(dir, "app")
+	if err := the.Build(ctx, app, "./test/e2e/app"); err != nil {
+		return err
+	}
+	// One binary and nothing else. The second has a cmd and no entrypoint.
+	if err := the.Push(ctx, "-entrypoint", "/app report", "-cmd", "from-image", "e2e/app:1", app+"=/app"); err != nil {
+		return err
+	}
+	return the.Push(ctx, "-cmd", "/app report only-cmd", "e2e/cmd-only:1", app+"=/app")
+}
+
+func TestStories(t *testing.T) {
+	// Below one parent, so that these groups run side by side and end together.
+	t.Run("Together", func(t *testing.T) {
+		for _, group := range groups {
+			if group.together {
+				t.Run(group.name, func(t *testing.T) {
+					t.Parallel()
+					tellAll(t, group.stories, true)
+				})
+			}
+		}
+	})
+	for _, group := range groups {
+		if !group.together {
+			t.Run(group.name, func(t *testing.T) { tellAll(t, group.stories, false) })
+		}
+	}
+}
+
+func tellAll(t *testing.T, stories []tale, together bool) {
+	t.Helper()
+	for _, each := range stories {
+		t.Run(each.name, func(t *testing.T) {
+			if together {
+				t.Parallel()
+			}
+			each.tell(newStory(t))
+		})
+	}
+}
