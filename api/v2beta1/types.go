@@ -144,7 +144,7 @@ type Transform string
 type SecretOutput struct {
 	// Name of the Secret, in the namespace of the AzureKeyVaultSecret.
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 	Name string `json:"name"`
 	// Type of the Secret, Opaque when left out.
 	// +optional
@@ -154,7 +154,7 @@ type SecretOutput struct {
 	// keys, such as kubernetes.io/tls, do not use it.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be letters, digits, '-', '_' and '.'"
 	DataKey string `json:"dataKey,omitempty"`
 	// ChainOrder ensureserverfirst puts the server's certificate first and its
 	// issuers behind it.
@@ -167,11 +167,11 @@ type SecretOutput struct {
 type ConfigMapOutput struct {
 	// Name of the ConfigMap, in the namespace of the AzureKeyVaultSecret.
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 	Name string `json:"name"`
 	// DataKey is the key under which the value is kept.
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be letters, digits, '-', '_' and '.'"
 	DataKey string `json:"dataKey"`
 }
 

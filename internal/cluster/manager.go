@@ -25,6 +25,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -88,6 +89,8 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) { //nolint:ir
 		// A replica that stops hands over at once instead of after 15 seconds. The
 		// process ends right after, which is what makes this safe.
 		LeaderElectionReleaseOnCancel: true,
+		// The name is for metrics only; several managers may live in one process.
+		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reaching the API server: %w", err)
