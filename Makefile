@@ -29,7 +29,7 @@ test: unit conformance apiserver e2e ## everything: unit, conformance, API serve
 
 .PHONY: unit
 unit: ## what needs no cluster, in seconds
-	go test ./api/... ./charts/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/...
+	go test ./api/... ./charts/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
 
 .PHONY: conformance
 conformance: ## Microsoft's own SDK test suites against the emulator
