@@ -19,6 +19,10 @@ var parsers = map[string]func(args []string, getenv func(string) string) error{
 		_, err := config.ParseController(args, getenv, io.Discard)
 		return err
 	},
+	"env-injector": func(args []string, getenv func(string) string) error {
+		_, err := config.ParseWebhook(args, getenv, io.Discard)
+		return err
+	},
 	"broker": func(args []string, getenv func(string) string) error {
 		_, err := config.ParseBroker(args, getenv, io.Discard)
 		return err

@@ -32,6 +32,7 @@ func TestTyposAreRefused(t *testing.T) {
 		"Variable":        "global.env.A-B=c",
 		"CABundle":        "global.caBundle.pem=/etc/ssl/ca.crt",
 		"ProxyAddress":    "global.proxy.https=proxy:3128",
+		"InitContainer":   "env_injector.initContainerResources.requests.gpu=1",
 		"Removed":         "env_injector.authService=false",
 		"NothingLeft":     "controller.enabled=false,env_injector.enabled=false",
 		"WebhookIdentity": `env_injector.serviceAccount.annotations.azure\.workload\.identity/client-id=x`,

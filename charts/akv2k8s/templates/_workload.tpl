@@ -7,6 +7,7 @@ The objects that every component has. Each helper takes the same dictionary:
   signIn   how it signs in to Azure (see _signin.tpl); absent: it does not
   env, volumes, mounts  its own of those, as YAML lists
   ports    container ports by name
+  drain    seconds to answer still while Services stop sending callers; absent: the process sees to it
   http     name of the port that serves /healthz, /readyz and /metrics
 */}}
 
@@ -178,6 +179,12 @@ resources:
 {{- end }}
 securityContext:
   {{- include "akv2k8s.containerSecurity" . | nindent 2 }}
+{{- with .drain }}
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ . }}
+{{- end }}
 {{- with concat (.mounts | fromYamlArray) (include "akv2k8s.signIn.mounts" . | fromYamlArray) (include "akv2k8s.network.mounts" $root | fromYamlArray) $values.extraVolumeMounts }}
 volumeMounts:
   {{- toYaml . | nindent 2 }}

@@ -2,6 +2,7 @@
 {{- define "akv2k8s.broker" -}}
 name: broker
 http: http
+drain: 5
 ports:
   https: 9443
   http: 8080

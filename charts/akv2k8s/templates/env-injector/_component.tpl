@@ -23,6 +23,18 @@ env: |
     value: {{ $fullname }}-broker-tls
   - name: AZUREKEYVAULT_ENV_IMAGE
     value: {{ include "akv2k8s.image" (dict "root" . "image" .Values.env_injector.envImage) }}
+  - name: WEBHOOK_CONTAINER_IMAGE_PULL_POLICY
+    value: {{ .Values.env_injector.envImage.pullPolicy }}
+  - name: DOCKER_IMAGE_INSPECTION_TIMEOUT
+    value: {{ .Values.env_injector.dockerImageInspection.timeout | quote }}
+  {{- range $kind, $amounts := .Values.env_injector.initContainerResources }}
+  {{- range $resource, $amount := $amounts }}
+  {{- if $amount }}
+  - name: WEBHOOK_INIT_CONTAINER_{{ upper $kind }}_{{ upper $resource }}
+    value: {{ $amount | quote }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
 volumes: ""
 mounts: ""
 {{- end }}
