@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/akv2k8s/akv2k8s/internal/cluster"
+	"github.com/akv2k8s/akv2k8s/internal/config"
+	"github.com/akv2k8s/akv2k8s/internal/image"
+	"github.com/akv2k8s/akv2k8s/internal/inject"
+	"github.com/akv2k8s/akv2k8s/internal/servingcert"
+	"github.com/akv2k8s/akv2k8s/internal/telemetry"
+	"github.com/akv2k8s/akv2k8s/internal/webhook"
+	"github.com/akv2k8s/akv2k8s/internal/webhook/kube"
+)
+
+// serve builds the parts and runs them until ctx ends or one of them fails.
+func serve(ctx context.Context, cfg config.Webhook, log *slog.Logger) error {
+	api, err := cluster.Config(cfg.Kubeconfig, cfg.Master)
+	if err != nil {
+		return err
+	}
+	source, err := kube.New(ctx, api, client.ObjectKey{Namespace: cfg.Namespace, Name: cfg.BrokerService})
+	if err != nil {
+		return err
+	}
+	certificates := newKeeper(cfg, source, log)
+	counts, err := webhook.NewMetrics(metrics.Registry, certificates.Ends)
+	if err != nil {
+		return err
+	}
+	handler, err := newHandler(cfg, source, certificates, counts, log)
+	if err != nil {
+		return err
+	}
+	health := telemetry.Handler(metrics.Registry, map[string]telemetry.Check{
+		"caches":       source.Ready,
+		"broker":       source.BrokerReady,
+		"certificates": func(*http.Request) error { return certificates.Ready() },
+	})
+	log.Info("starting", telemetry.KeyVersion, version)
+	return together(ctx, cfg.DrainTime, source.Run, certificates.Run,
+		server(handler.NewServer(port(cfg.TLSPort), certificates.GetCertificate)),
+		server(telemetry.NewServer(port(cfg.HTTPPort), health)),
+	)
+}
+
+func newKeeper(cfg config.Webhook, source *kube.Source, log *slog.Logger) *servingcert.Keeper {
+	return servingcert.NewKeeper(source.Client(), servingcert.Options{
+		Namespace: cfg.Namespace, AuthorityName: cfg.AuthoritySecret, BrokerSecret: cfg.BrokerSecret,
+		Registration: cfg.Registration, Service: cfg.Service, BrokerService: cfg.BrokerService,
+		AuthorityLife: servingcert.AuthorityLife, LeafLife: cfg.LeafLife,
+		Now: time.Now, Log: log,
+	})
+}
+
+func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingcert.Keeper, counts *webhook.Metrics, log *slog.Logger) (*webhook.Handler, error) {
+	resources, err := cfg.Installer.Requirements()
+	if err != nil {
+		return nil, err
+	}
+	roots, err := image.Roots(cfg.CABundle)
+	if err != nil {
+		return nil, fmt.Errorf("trusting registries: %w", err)
+	}
+	images := image.NewResolver(image.Options{
+		Timeout:   cfg.ImageTimeout,
+		Transport: image.NewTransport(image.Dial{Proxy: http.ProxyFromEnvironment, Roots: roots}),
+		Observe:   func(o image.Outcome) { counts.Looked(string(o)) },
+	})
+	return webhook.NewHandler(webhook.Options{
+		Settings: inject.Settings{
+			Image: cfg.EnvImage, PullPolicy: corev1.PullPolicy(cfg.PullPolicy), Resources: resources,
+			ServerName: certificates.ServerName(),
+		},
+		CABundle: certificates.Bundle,
+		Excluded: []string{cfg.Namespace, "kube-system"},
+		Command: func(ctx context.Context, name string, architectures []string) (inject.Command, error) {
+			return images.Command(ctx, image.Request{Image: name, Architectures: architectures})
+		},
+		Cluster: source, Metrics: counts, Log: log,
+	}), nil
+}
+
+func port(number int) string { return net.JoinHostPort("", strconv.Itoa(number)) }
+
+func server(s *http.Server) func(context.Context) error {
+	return func(ctx context.Context) error { return telemetry.Serve(ctx, s) }
+}
+
+// together runs parts until ctx ends or the first of them does, stops the others
+// and waits for all. When ctx ends they go on for a while: the API server learns
+// only then that this pod is going, and a call to a closed port refuses a pod.
+func together(ctx context.Context, drain time.Duration, parts ...func(context.Context) error) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		select {
+		case <-running.Done():
+		case <-ctx.Done():
+			time.AfterFunc(drain, stop)
+		}
+	}()
+	ended := make(chan error, len(parts))
+	for _, part := range parts {
+		go func() { ended <- part(running) }()
+	}
+	var errs []error
+	for range parts {
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+		stop()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/akv2k8s/akv2k8s/internal/config"
+)
+
+// webhookVariables are those that the chart sets.
+func webhookVariables() map[string]string {
+	return map[string]string{
+		"POD_NAMESPACE": "akv2k8s", "WEBHOOK_SERVICE": "x-env-injector", "WEBHOOK_CONFIGURATION": "x-env-injector",
+		"BROKER_SERVICE": "x-broker", "CA_SECRET": "x-ca", "BROKER_TLS_SECRET": "x-broker-tls",
+		"AZUREKEYVAULT_ENV_IMAGE": "registry.example/azure-keyvault-env:1",
+	}
+}
+
+func webhookDefaults() config.Webhook {
+	return config.Webhook{
+		Log:     config.Log{Level: "info", Format: "text"},
+		TLSPort: 8443, HTTPPort: 8080, DrainTime: 5 * time.Second,
+		Namespace: "akv2k8s", Service: "x-env-injector", Registration: "x-env-injector",
+		BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
+		LeafLife: 90 * 24 * time.Hour,
+		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent",
+		Installer:    config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
+		ImageTimeout: 8 * time.Second,
+	}
+}
+
+func TestWebhookHelp(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if _, err := config.ParseWebhook([]string{"-h"}, variables(nil), &out); !errors.Is(err, config.ErrHelp) {
+		t.Errorf("error %v, want %v", err, config.ErrHelp)
+	}
+	golden(t, "webhook-help.txt", out.String())
+}
+
+func TestParseWebhook(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args   []string
+		env    map[string]string
+		change func(*config.Webhook)
+	}{
+		"Chart": {nil, nil, func(*config.Webhook) {}},
+		"Variables": {
+			nil,
+			map[string]string{
+				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
+				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
+			},
+			func(w *config.Webhook) {
+				w.TLSPort, w.HTTPPort, w.PullPolicy, w.CABundle = 9443, 9080, "Always", "/ca.pem"
+				w.ImageTimeout, w.Installer.LimitsCPU, w.DrainTime = 20*time.Second, "1", 0
+			},
+		},
+		"FlagsOutrankVariables": {
+			[]string{"--tls-port=1", "--namespace=other"},
+			map[string]string{"TLS_PORT": "2"},
+			func(w *config.Webhook) { w.TLSPort, w.Namespace = 1, "other" },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := webhookVariables()
+			for k, v := range tc.env {
+				env[k] = v
+			}
+			want := webhookDefaults()
+			tc.change(&want)
+			got, err := config.ParseWebhook(tc.args, variables(env), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+// Everything that is wrong is said at once.
+func TestParseWebhookComplains(t *testing.T) {
+	t.Parallel()
+	_, err := config.ParseWebhook([]string{
+		"--tls-port=0", "--http-port=0", "--env-image-pull-policy=Sometimes", "--init-container-limits-memory=much",
+		"--init-container-requests-cpu=2", "--init-container-limits-cpu=1", "--image-timeout=1ms", "--drain-time=2h",
+		"--serving-certificate-life=1s", "--log-level=loud",
+	}, variables(nil), io.Discard)
+	if err == nil {
+		t.Fatal("nothing to complain about")
+	}
+	for _, want := range []string{
+		"--tls-port: 0 is not a port", "--http-port: 0 is not", "both are 0", "--env-image-pull-policy", "--init-container-limits-memory: \"much\"",
+		"request of cpu is more than its limit", "--image-timeout", "--drain-time", "--serving-certificate-life", "--log-level",
+		"--namespace: is required", "--service: is required", "--webhook-configuration: is required", "--broker-service: is required",
+		"--ca-secret: is required", "--broker-tls-secret: is required", "--env-image: is required",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no word of %q in\n%v", want, err)
+		}
+	}
+}

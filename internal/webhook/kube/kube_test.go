@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/webhook/kube"
+)
+
+var (
+	broker  = client.ObjectKey{Namespace: "akv2k8s", Name: "akv2k8s-broker"}
+	errBoom = errors.New("boom")
+)
+
+func clientWith(t *testing.T, objects ...client.Object) client.WithWatch {
+	t.Helper()
+	scheme, err := kube.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+}
+
+func failing(t *testing.T) client.WithWatch {
+	t.Helper()
+	return interceptor.NewClient(clientWith(t), interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return errBoom
+		},
+		List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return errBoom },
+	})
+}
+
+func service(ports []corev1.ServicePort, ips ...string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: broker.Namespace, Name: broker.Name},
+		Spec:       corev1.ServiceSpec{Ports: ports, ClusterIPs: ips},
+	}
+}
+
+func TestBrokers(t *testing.T) {
+	t.Parallel()
+	https := []corev1.ServicePort{{Name: "http", Port: 8080}, {Name: "https", Port: 9443}}
+	cases := map[string]struct {
+		service *corev1.Service
+		want    []string
+	}{
+		"One":       {service(https, "10.96.0.7"), []string{"10.96.0.7:9443"}},
+		"DualStack": {service(https, "10.96.0.7", "fd00::7"), []string{"10.96.0.7:9443", "[fd00::7]:9443"}},
+		"Headless":  {service(https, "None"), nil},
+		"Pending":   {service(https), nil},
+		"NoPort":    {service(https[:1], "10.96.0.7"), nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := kube.NewFrom(nil, clientWith(t, tc.service), broker).Brokers(t.Context())
+			if d := cmp.Diff(tc.want, got); d != "" || (tc.want == nil) != errors.Is(err, kube.ErrNoBroker) {
+				t.Errorf("error %v, -want +got\n%s", err, d)
+			}
+		})
+	}
+	t.Run("Absent", func(t *testing.T) {
+		t.Parallel()
+		if got, err := kube.NewFrom(nil, clientWith(t), broker).Brokers(t.Context()); err == nil {
+			t.Errorf("Brokers() = %v", got)
+		}
+	})
+}
+
+func node(name, os, arch string) client.Object {
+	labels := map[string]string{}
+	if os != "" {
+		labels[corev1.LabelOSStable] = os
+	}
+	if arch != "" {
+		labels[corev1.LabelArchStable] = arch
+	}
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+}
+
+func TestArchitectures(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		nodes []client.Object
+		want  []string
+	}{
+		"None":       {nil, []string{runtime.GOARCH}},
+		"Unlabelled": {[]client.Object{node("a", "", "")}, []string{runtime.GOARCH}},
+		"Several":    {[]client.Object{node("a", "linux", "arm64"), node("b", "", "amd64"), node("c", "linux", "amd64")}, []string{"amd64", "arm64"}},
+		"Windows":    {[]client.Object{node("a", "linux", "arm64"), node("b", "windows", "amd64")}, []string{"arm64"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := kube.NewFrom(nil, clientWith(t, tc.nodes...), broker).Architectures(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+	t.Run("Outage", func(t *testing.T) {
+		t.Parallel()
+		if _, err := kube.NewFrom(nil, failing(t), broker).Architectures(t.Context()); !errors.Is(err, errBoom) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	akvs := &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "my-secret"}}
+	cases := map[string]struct {
+		live, kept client.WithWatch
+		found      bool
+		err        error
+	}{
+		"InMemory":  {failing(t), clientWith(t, akvs), true, nil},
+		"JustMade":  {clientWith(t, akvs), clientWith(t), true, nil},
+		"Absent":    {clientWith(t), clientWith(t), false, nil},
+		"NotSynced": {clientWith(t, akvs), failing(t), false, errBoom},
+		"Outage":    {failing(t), clientWith(t), false, errBoom},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := kube.NewFrom(tc.live, tc.kept, broker).Secret(t.Context(), "default", "my-secret")
+			if (got != nil) != tc.found || !errors.Is(err, tc.err) {
+				t.Errorf("Secret() = %v, %v", got, err)
+			}
+		})
+	}
+}
