@@ -44,7 +44,7 @@ func get(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	fmt.Printf("%s\n%s\n", resp.Status, body)
 	return err

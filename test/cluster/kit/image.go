@@ -62,7 +62,7 @@ func push(args []string) error {
 	fs.Var(&env, "env", "ENV as NAME=VALUE; may be given several times")
 	_ = fs.Parse(args)
 	if fs.NArg() < 1 {
-		return errors.New("usage: kit push [flags] REFERENCE [FILE=DESTINATION | LINK=>TARGET | DIRECTORY/]...")
+		return errors.New("usage: kit push [flags] REFERENCE [FILE=DESTINATION | LINK=>TARGET | DIRECTORY/]")
 	}
 	config.Env = env
 
@@ -106,6 +106,7 @@ func image(args []string) error {
 	return nil
 }
 
+//nolint:ireturn // the library has images as interfaces only
 func build(platform string, config v1.Config, files []string) (v1.Image, error) {
 	p, err := v1.ParsePlatform(platform)
 	if err != nil {

@@ -217,7 +217,7 @@ func certificate(args []string) error {
 	out := fs.String("out", ".", "output directory")
 	_ = fs.Parse(args)
 	if fs.NArg() < 2 {
-		return errors.New("usage: kit certificate [flags] NAME HOST...")
+		return errors.New("usage: kit certificate [flags] NAME HOST [HOST]")
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(*dir, "ca.crt"), filepath.Join(*dir, "ca.key"))
 	if err != nil {
