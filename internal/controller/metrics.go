@@ -32,7 +32,7 @@ type Metrics struct {
 	syncs   *prometheus.CounterVec
 	failed  *prometheus.CounterVec
 	reads   *prometheus.HistogramVec
-	answers prometheus.Gauge
+	answers *prometheus.GaugeVec // without labels; a vector, so that nothing is told before the first answer
 }
 
 // NewMetrics registers them:
@@ -41,6 +41,9 @@ type Metrics struct {
 //	akv2k8s_syncs_failed_total{operation,object}                those that failed
 //	akv2k8s_vault_read_duration_seconds{kind,outcome}           kind as vault.Kind; outcome as outcomes
 //	akv2k8s_vault_last_success_timestamp_seconds                when a vault last gave an object
+//
+// and, with the census, akv2k8s_resources{ready,reason}: status and reason of the
+// condition Ready.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -53,9 +56,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "akv2k8s_vault_read_duration_seconds", Help: "How long reads of vaults took.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"kind", "outcome"}),
-		answers: prometheus.NewGauge(prometheus.GaugeOpts{
+		answers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "akv2k8s_vault_last_success_timestamp_seconds", Help: "When a vault last gave an object, as Unix time.",
-		}),
+		}, nil),
 	}
 	for _, series := range [][]string{{operationSync, objectVault}, {operationAdd, objectOutput}, {operationUpdate, objectOutput}} {
 		m.syncs.WithLabelValues(series...) // so that a rate can be taken of the first failure
@@ -100,7 +103,7 @@ func (m *Metrics) read(kind vault.Kind, err error, took time.Duration) {
 		m.failed.WithLabelValues(operationSync, objectVault).Inc()
 		return
 	}
-	m.answers.SetToCurrentTime()
+	m.answers.WithLabelValues().SetToCurrentTime()
 }
 
 // wrote counts a write of an output. One that met another writer is made again

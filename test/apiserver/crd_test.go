@@ -233,4 +233,3 @@ func golden(t *testing.T, name, got string) {
 		t.Errorf("%s: -update rewrites it (-want +got):\n%s", file, diff)
 	}
 }
-

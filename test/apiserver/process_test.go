@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+)
+
+// A replica is the program itself, as the chart runs it.
+type replica struct {
+	cmd    *exec.Cmd
+	url    string
+	stderr *bytes.Buffer
+}
+
+// start runs one. Azure is out of its reach: the proxy leads nowhere.
+func start(t *testing.T, binary, kubeconfig string, args ...string) *replica {
+	t.Helper()
+	port := freePort(t)
+	r := &replica{url: "http://127.0.0.1:" + port, stderr: &bytes.Buffer{}}
+	r.cmd = exec.CommandContext(t.Context(), binary, append([]string{
+		"--kubeconfig=" + kubeconfig, "--http-port=" + port, "--namespace=" + chartNS, "--leader-election-id=akv2k8s-controller", "--log-level=debug",
+	}, args...)...)
+	r.cmd.Env = []string{
+		"AUTH_TYPE=environment", "AZURE_TENANT_ID=11111111-1111-1111-1111-111111111111",
+		"AZURE_CLIENT_ID=22222222-2222-2222-2222-222222222222", "AZURE_CLIENT_SECRET=" + canary,
+		"HTTPS_PROXY=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost",
+	}
+	r.cmd.Stderr = r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if r.cmd.ProcessState == nil {
+			_ = r.cmd.Process.Kill()
+			_ = r.cmd.Wait()
+		}
+		if strings.Contains(r.stderr.String(), canary) {
+			t.Error("the log holds the client secret")
+		}
+		if t.Failed() {
+			t.Logf("%s\n%s", r.url, r.stderr)
+		}
+	})
+	return r
+}
+
+// stop asks it to end, as a kubelet does, and wants it to do so in order.
+func (r *replica) stop(t *testing.T) {
+	t.Helper()
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v\n%s", err, r.stderr)
+	}
+}
+
+func (r *replica) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(body)
+}
+
+func (r *replica) ready(t *testing.T) {
+	t.Helper()
+	eventually(t, r.url+" is ready", func() error {
+		if status, body := r.get(t, "/readyz"); status != http.StatusOK {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+}
+
+// One replica works, the other is ready to; the Lease is handed over at once
+// when the first is told to end.
+func TestReplicasHandOver(t *testing.T) {
+	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "azure-keyvault-controller")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/azure-keyvault-controller").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	config := asProcess(t)
+	// Other stories' resources are not theirs to care for.
+	first := start(t, binary, config, "--object-labels=story=replicas")
+	first.ready(t)
+	eventually(t, "the first leads", func() error { return leads(t, first) })
+	second := start(t, binary, config, "--object-labels=story=replicas")
+	second.ready(t)
+	if status, _ := second.get(t, "/healthz"); status != http.StatusOK {
+		t.Errorf("the waiting one is not healthy: %d", status)
+	}
+
+	s := &stage{namespace: namespace(t)}
+	s.create(t, "by-first")
+	s.ready(t, "by-first", "True NoOutput")
+	holder := leaseHolder(t)
+	if err := leads(t, second); err == nil {
+		t.Error("both lead")
+	}
+	golden(t, "metrics.txt", ownMetrics(t, first))
+
+	first.stop(t)
+	s.create(t, "by-second")
+	s.ready(t, "by-second", "True NoOutput")
+	if now := leaseHolder(t); now == holder || now == "" {
+		t.Errorf("the Lease is held by %q, was by %q", now, holder)
+	}
+	second.stop(t)
+	if now := leaseHolder(t); now != "" {
+		t.Errorf("the Lease is still held by %q", now)
+	}
+}
+
+func (s *stage) create(t *testing.T, name string) {
+	t.Helper()
+	akvs := &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
+		Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: name, Type: v2beta1.ObjectSecret}},
+	}}
+	akvs.Namespace, akvs.Name, akvs.Labels = s.namespace, name, map[string]string{"story": "replicas"}
+	if err := admin.Create(t.Context(), akvs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leads goes by what only the working replica counts.
+func leads(t *testing.T, r *replica) error {
+	t.Helper()
+	_, body := r.get(t, "/metrics")
+	if !strings.Contains(body, `leader_election_master_status{name="akv2k8s-controller"} 1`) {
+		return fmt.Errorf("no leader")
+	}
+	return nil
+}
+
+func leaseHolder(t *testing.T) string {
+	t.Helper()
+	var lease coordinationv1.Lease
+	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: chartNS, Name: "akv2k8s-controller"}, &lease); err != nil {
+		t.Fatal(err)
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *lease.Spec.HolderIdentity
+}
+
+var series = regexp.MustCompile(`(?m)^(akv2k8s_[a-z_]+)(\{[^}]*\})? `)
+
+// ownMetrics are the names and labels of what the product itself counts.
+func ownMetrics(t *testing.T, r *replica) string {
+	t.Helper()
+	_, body := r.get(t, "/metrics")
+	var out []string
+	for _, m := range series.FindAllStringSubmatch(body, -1) {
+		out = append(out, m[1]+m[2])
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), "\n") + "\n"
+}
+
+// asProcess is a kubeconfig file with the Controller's rights.
+func asProcess(t *testing.T) string {
+	t.Helper()
+	config, err := clientcmd.Load(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range config.AuthInfos {
+		user.Impersonate, user.ImpersonateGroups = account, []string{"system:serviceaccounts", "system:authenticated"}
+	}
+	text, err := clientcmd.Write(*config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatal("not a TCP address")
+	}
+	return strconv.Itoa(addr.Port)
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/cluster"
+	"github.com/akv2k8s/akv2k8s/internal/controller"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+	"github.com/akv2k8s/akv2k8s/internal/vault/vaulttest"
+)
+
+// canary is in every value.
+const canary = "c4n4ry"
+
+// A stage is a namespace with a Controller of its own, which has the chart's
+// rights, and a vault.
+type stage struct {
+	namespace string
+	vault     *vaulttest.Reader
+	writes    atomic.Int64 // requests of the Controller that change anything
+}
+
+const (
+	often = 300 * time.Millisecond // the Controller finds changes in the vault by itself
+	never = time.Duration(0)       // only watches wake it
+)
+
+func newStage(t *testing.T, interval time.Duration) *stage {
+	t.Helper()
+	s := &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv")}
+	mgr, err := cluster.NewManager(asController(&s.writes), cluster.Options{Namespace: s.namespace, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := controller.Setup(t.Context(), mgr, s.vault, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
+		Interval: interval, Concurrency: 2, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, mgr.Start)
+	eventually(t, "the Controller is ready", func() error { return ready(nil) })
+	return s
+}
+
+// run runs until the test ends, and sees to it that it ends well.
+func run(t *testing.T, start func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the Controller did not stop in order: %v", err)
+		}
+	})
+}
+
+// apply creates an AzureKeyVaultSecret that outputs the secret my-kv/NAME to key
+// "password" of the Secret "out", changed as the test likes.
+func (s *stage) apply(t *testing.T, name string, change ...func(*v2beta1.AzureKeyVaultSecretSpec)) {
+	t.Helper()
+	akvs := &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
+		Vault:  v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: name, Type: v2beta1.ObjectSecret}},
+		Output: v2beta1.Output{Secret: &v2beta1.SecretOutput{Name: "out", DataKey: "password"}},
+	}}
+	akvs.Namespace, akvs.Name = s.namespace, name
+	for _, c := range change {
+		c(&akvs.Spec)
+	}
+	if err := admin.Create(t.Context(), akvs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mayChangeOwners gives the Controller what some clusters ask for when the owner
+// references of an existing Secret change, and the chart does not give: the right
+// to delete it. The API server of these tests is such a one.
+func (s *stage) mayChangeOwners(t *testing.T) {
+	t.Helper()
+	rule := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"delete"}}
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "owners"}, Rules: []rbacv1.PolicyRule{rule}}
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: role.ObjectMeta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "owners"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: account}},
+	}
+	for _, o := range []client.Object{role, binding} {
+		if err := admin.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *stage) put(name, text string) {
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: name}, vault.Object{Value: secret.New([]byte(canary + text))})
+}
+
+func (s *stage) get(t *testing.T, name string) *v2beta1.AzureKeyVaultSecret {
+	t.Helper()
+	var akvs v2beta1.AzureKeyVaultSecret
+	if err := admin.Get(t.Context(), types.NamespacedName{Namespace: s.namespace, Name: name}, &akvs); err != nil {
+		t.Fatal(err)
+	}
+	return &akvs
+}
+
+// ready waits for a status and reason of Ready, and returns its message.
+func (s *stage) ready(t *testing.T, name, want string) string {
+	t.Helper()
+	message := ""
+	eventually(t, name+" is "+want, func() error {
+		c := meta.FindStatusCondition(s.get(t, name).Status.Conditions, v2beta1.ConditionReady)
+		if c == nil {
+			return fmt.Errorf("without a condition")
+		}
+		message = c.Message
+		if got := fmt.Sprintf("%s %s", c.Status, c.Reason); got != want {
+			return fmt.Errorf("%s: %s", got, c.Message)
+		}
+		return nil
+	})
+	return message
+}
+
+func (s *stage) secret(ctx context.Context, name string) (*corev1.Secret, error) {
+	var out corev1.Secret
+	err := admin.Get(ctx, types.NamespacedName{Namespace: s.namespace, Name: name}, &out)
+	return &out, err
+}
+
+// holds waits until the Secret "out" has this under the key.
+func (s *stage) holds(t *testing.T, key, want string) *corev1.Secret {
+	t.Helper()
+	var out *corev1.Secret
+	eventually(t, "out holds "+want, func() error {
+		var err error
+		if out, err = s.secret(t.Context(), "out"); err != nil {
+			return err
+		}
+		if got := string(out.Data[key]); got != canary+want {
+			return fmt.Errorf("%q", got)
+		}
+		return nil
+	})
+	return out
+}
+
+// event waits for one with this reason about the resource, and returns its note.
+func (s *stage) event(t *testing.T, name, reason string) string {
+	t.Helper()
+	note := ""
+	eventually(t, "event "+reason+" about "+name, func() error {
+		var list eventsv1.EventList
+		if err := admin.List(t.Context(), &list, client.InNamespace(s.namespace)); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list.Items, func(e eventsv1.Event) bool { return e.Regarding.Name == name && e.Reason == reason })
+		if i < 0 {
+			return fmt.Errorf("missing among %d", len(list.Items))
+		}
+		note = list.Items[i].Note
+		return nil
+	})
+	return note
+}
+
+// patched changes the Secret "out" as kubectl edit would.
+func (s *stage) patched(t *testing.T, patch string) {
+	t.Helper()
+	out := &corev1.Secret{}
+	out.Namespace, out.Name = s.namespace, "out"
+	if err := admin.Patch(t.Context(), out, client.RawPatch(types.MergePatchType, []byte(patch)), client.FieldOwner("kubectl-edit")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// looks waits until the vault has been asked n more times.
+func (s *stage) looks(t *testing.T, n int) {
+	t.Helper()
+	before := len(s.vault.Reads())
+	eventually(t, "the vault is asked again", func() error {
+		if got := len(s.vault.Reads()) - before; got < n {
+			return fmt.Errorf("%d of %d times", got, n)
+		}
+		return nil
+	})
+}
+
+// certificate is a self-signed one as a vault keeps it: base64 of a PFX, or, if
+// it must not leave, the certificate alone.
+func certificate(t *testing.T, name string, exportable bool) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Unix(1<<33, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !exportable {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pfx, err := pkcs12.Modern2023.Encode(key, cert, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(pfx)
+}
+
+func subjectOf(t *testing.T, crt []byte) string {
+	t.Helper()
+	block, _ := pem.Decode(crt)
+	if block == nil {
+		return ""
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(cert.Subject.String(), "CN=")
+}
