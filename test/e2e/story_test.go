@@ -30,7 +30,8 @@ type story struct {
 	reach reach
 }
 
-var boundary = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+// boundary is between two words of a name: aB, and ABc before the B.
+var boundary = regexp.MustCompile(`([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])`)
 
 // newStory makes the namespace and, in the end, keeps what the story leaves
 // behind. Nobody waits for the namespace to go.
@@ -38,7 +39,7 @@ func newStory(t *testing.T) *story {
 	t.Helper()
 	parts := strings.Split(t.Name(), "/")
 	words := strings.Join(parts[max(1, len(parts)-2):], "-")
-	s := &story{T: t, ns: strings.ToLower(boundary.ReplaceAllString(words, "$1-$2")), reach: inProcess}
+	s := &story{T: t, ns: strings.ToLower(boundary.ReplaceAllString(words, "$1$3-$2$4")), reach: inProcess}
 	s.ns = fmt.Sprintf("%.50s-%04x", s.ns, rand.N(1<<16)) // a namespace of an earlier run may still be there
 	s.apply(`
 apiVersion: v1
