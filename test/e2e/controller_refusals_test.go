@@ -72,15 +72,16 @@ func refuses(s *story, reason, about string, why error, breakIt func()) {
 	before := s.becomes("out", "value", value)
 	s.says("it", v2beta1.ReasonSynced)
 	breakIt()
-	s.refused("it", reason, about, why)
+	s.refused(reason, about, why)
 	if diff := cmp.Diff(before.Metadata, s.output("out").Metadata); diff != "" {
 		s.Errorf("the last good output was touched (-before +after):\n%s", diff)
 	}
 }
 
-// refused checks condition, event and `kubectl get` for one clear message.
-func (s *story) refused(akvs, reason, about string, why error) {
+// refused checks condition, event and `kubectl get` of "it" for one clear message.
+func (s *story) refused(reason, about string, why error) {
 	s.Helper()
+	const akvs = "it"
 	message := s.says(akvs, reason)
 	s.oneClear(message, about, why.Error())
 	if len(message) > 140 {
@@ -113,7 +114,7 @@ func notExportable(s *story) {
 	s.isTLSPair(held)
 	before := s.output("out")
 	s.kubectl("patch", "akvs", "it", "--type=merge", "-p", `{"spec":{"vault":{"object":{"name":"`+s.object("bad")+`"}}}}`)
-	s.refused("it", v2beta1.ReasonNotExportable, s.object("bad"), render.ErrNotExportable)
+	s.refused(v2beta1.ReasonNotExportable, s.object("bad"), render.ErrNotExportable)
 	if after := s.output("out"); after.Metadata != before.Metadata {
 		s.Error("the last good output was touched")
 	}

@@ -57,7 +57,7 @@ func refusedAndMendedInPlace(s *story) {
 	s.akvs("it", "secret", "it", opaque("out"))
 	before := s.becomes("out", "value", value)
 	s.changeAzureJSON(fmt.Sprintf(principalJSON, tenant, nodeClient, the.planted.draw(inProcess, 34)))
-	s.refused("it", v2beta1.ReasonSignInFailed, s.object("it"), vault.ErrSignIn)
+	s.refused(v2beta1.ReasonSignInFailed, s.object("it"), vault.ErrSignIn)
 	s.apply(doomed("refused", "it@azurekeyvault"))
 	s.failed("refused", "125", "VALUE", v2beta1.ReasonSignInFailed, vault.ErrSignIn.Error())
 	if after := s.output("out"); after.Metadata != before.Metadata {
@@ -107,7 +107,7 @@ func workloadIdentityOfSomebodyElse(s *story) {
 		"--set", "controller.serviceAccount.name=stranger", "--set", "env_injector.broker.serviceAccount.name=stranger2")...)
 	s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
-	s.refused("it", v2beta1.ReasonSignInFailed, s.object("it"), vault.ErrSignIn)
+	s.refused(v2beta1.ReasonSignInFailed, s.object("it"), vault.ErrSignIn)
 	s.apply(doomed("refused", "it@azurekeyvault"))
 	s.failed("refused", "125", "VALUE", v2beta1.ReasonSignInFailed, vault.ErrSignIn.Error())
 }
