@@ -49,13 +49,17 @@ cgroup1_down() {
 CGROUP2_CONTROLLERS=(cpuset cpu io memory hugetlb pids) # what the kubelet and runc use
 
 cgroup2_up() {
-	local root=$1 name=$2 state=$3 available c
+	local root=$1 name=$2 state=$3 available handed c missing=()
 	available=" $(<"$root/cgroup.controllers") "
-	: >"$state" || return 1
+	handed=" $(<"$root/cgroup.subtree_control") "
 	for c in "${CGROUP2_CONTROLLERS[@]}"; do
-		[[ $available == *" $c "* ]] || continue
-		[[ " $(<"$root/cgroup.subtree_control") " != *" $c "* ]] || continue
-		cgroup2_enable "$root" "$name" "$state" "$c" || return 1
+		[[ $available != *" $c "* || $handed == *" $c "* ]] || missing+=("$c")
+	done
+	: >"$state" || return 1
+	((${#missing[@]} == 0)) || cgroup2_aside "$root" "$name" "$state" || return 1
+	for c in "${missing[@]}"; do
+		cgroup_write "$root/cgroup.subtree_control" "+$c" || return 1
+		echo "$c" >>"$state"
 	done
 	cgroup_mkdir "$root/$name" || return 1
 	# Nothing of ours runs in NAME itself: a cgroup that hands out controllers
@@ -65,19 +69,17 @@ cgroup2_up() {
 	done
 }
 
-# cgroup2_enable hands one controller of ROOT to its children. The root of the
-# machine may do so whatever it holds. Any other cgroup (ROOT is one inside a
-# container) may not while it holds processes: they step aside into a leaf first.
-cgroup2_enable() {
-	local root=$1 name=$2 state=$3 c=$4
-	if ! cgroup_write "$root/cgroup.subtree_control" "+$c"; then
-		[[ -e $root/cgroup.type ]] || return 1 # the machine's root: the reason is another
-		cgroup_mkdir "$root/$name.aside" || return 1
-		grep -qs '^aside$' "$state" || echo aside >>"$state"
-		cgroup2_move "$root" "$root/$name.aside"
-		cgroup_write "$root/cgroup.subtree_control" "+$c" || return 1
-	fi
-	echo "$c" >>"$state"
+# cgroup2_aside lets the processes of ROOT step aside into a leaf, where they
+# would stand in the way. The root of the machine may hand out controllers
+# whatever it holds. Any other cgroup (ROOT is one inside a container) may not
+# hold processes too; for some controllers the kernel allows it, but the children
+# are of no use then. So this comes first.
+cgroup2_aside() {
+	local root=$1 name=$2 state=$3
+	[[ -e $root/cgroup.type && -n $(<"$root/cgroup.procs") ]] || return 0
+	cgroup_mkdir "$root/$name.aside" || return 1
+	echo aside >>"$state"
+	cgroup2_move "$root" "$root/$name.aside"
 }
 
 # cgroup2_move moves every process of one cgroup to another; one that has ended

@@ -20,6 +20,7 @@ cgroup_mkdir() {
 	cp "${1%/*}/cgroup.subtree_control" "$1/cgroup.controllers"
 	touch "$1/cgroup.subtree_control" "$1/cgroup.procs"
 	echo domain >"$1/cgroup.type"
+	[[ ! -e ${1%/*}/threaded ]] || echo "domain invalid" >"$1/cgroup.type"
 }
 
 cgroup_write() {
@@ -35,7 +36,10 @@ paper_hand_out() {
 	local dir=$1 sign=$2 controller=$3 child
 	has "$dir/cgroup.controllers" "$controller" || return 1
 	if [[ $sign == + ]]; then
-		[[ ! -e $dir/cgroup.type ]] || ! procs "$dir" || return 1 # no process in between
+		if [[ -e $dir/cgroup.type ]] && procs "$dir"; then # no process in between
+			[[ " cpuset cpu pids " == *" $controller "* ]] || return 1
+			touch "$dir/threaded" # allowed, but now no process may enter a child
+		fi
 		xargs <<<"$(<"$dir/cgroup.subtree_control") $controller" >"$dir/new"
 		mv "$dir/new" "$dir/cgroup.subtree_control"
 	else
@@ -53,6 +57,7 @@ paper_hand_out() {
 paper_enter() {
 	local dir=$1 pid=$2 file
 	[[ ! -e $dir/cgroup.type ]] || ! hands_out "$dir" || return 1
+	! grep -qs invalid "$dir/cgroup.type" || return 1
 	while read -r file; do sed -i "/^$pid\$/d" "$file"; done < <(find "$tree" -name cgroup.procs)
 	echo "$pid" >>"$dir/cgroup.procs"
 }
