@@ -200,7 +200,7 @@ func (s *story) bundle() string {
 func (s *story) served() map[string]string {
 	s.Helper()
 	out := map[string]string{}
-	for _, ip := range strings.FieldsSeq(s.product("get", "pods", "-l", "app.kubernetes.io/component=broker", "-o", "jsonpath={.items[*].status.podIP}")) {
+	for ip := range strings.FieldsSeq(s.product("get", "pods", "-l", "app.kubernetes.io/component=broker", "-o", "jsonpath={.items[*].status.podIP}")) {
 		text, err := the.Run(s.Context(), "", "curl", "-sSk", "-o", "/dev/null", "-w", "%{certs}", "https://"+ip+":9443/")
 		s.ok(err)
 		out[ip] = text
