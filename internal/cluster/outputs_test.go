@@ -31,9 +31,9 @@ const canary = "c4n4ry-value"
 
 var key = types.NamespacedName{Namespace: "ns", Name: "out"}
 
-func newClient(f interceptor.Funcs, objects ...client.Object) client.Client {
+func newClient(f interceptor.Funcs) client.Client {
 	return fake.NewClientBuilder().WithScheme(cluster.Scheme()).WithReturnManagedFields().
-		WithObjects(objects...).WithInterceptorFuncs(f).Build()
+		WithInterceptorFuncs(f).Build()
 }
 
 func write(change ...func(*plan.Write)) plan.Write {

@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,10 +129,8 @@ func (o *options) usage(about string) {
 
 // oneOf is a check that several binaries share.
 func oneOf(what, got string, want ...string) error {
-	for _, w := range want {
-		if got == w {
-			return nil
-		}
+	if slices.Contains(want, got) {
+		return nil
 	}
 	return fmt.Errorf("%s: %q is not one of %s", what, got, strings.Join(want, ", "))
 }

@@ -28,51 +28,25 @@ func TestACertificateBecomesATLSSecretAndFollowsItsRotation(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, often)
 	const name = "my-first-azure-keyvault-certificate"
-	s.vault.Put(testCert, vault.Object{Value: secret.New([]byte(certificate(t, "one", true)))})
-	if err := admin.Create(t.Context(), manifest(t, article, "v1alpha1", s.namespace)); err != nil {
-		t.Fatal(err)
-	}
 	for i, subject := range []string{"one", "two"} {
-		if i > 0 {
-			s.vault.Put(testCert, vault.Object{Value: secret.New([]byte(certificate(t, subject, true)))})
-		}
-		var out *corev1.Secret
-		eventually(t, "keyvault-certificate holds "+subject, func() error {
-			var err error
-			if out, err = s.secret(t.Context(), "keyvault-certificate"); err != nil {
-				return err
+		version := s.vault.Put(testCert, vault.Object{Value: secret.New([]byte(certificate(t, subject, true)))})
+		if i == 0 {
+			if err := admin.Create(t.Context(), manifest(t, article, "v1alpha1", s.namespace)); err != nil {
+				t.Fatal(err)
 			}
-			if got := subjectOf(t, out.Data["tls.crt"]); got != subject {
+		}
+		out := s.holdsCertificate(t, subject)
+		if _, err := tls.X509KeyPair(out.Data["tls.crt"], out.Data["tls.key"]); err != nil || len(out.Data) != 2 || out.Type != corev1.SecretTypeTLS {
+			t.Errorf("a %s of %d keys, no pair: %v", out.Type, len(out.Data), err)
+		}
+		eventually(t, "the status tells the version", func() error {
+			if got := s.get(t, name).Status.ObjectVersion; got != version {
 				return fmt.Errorf("%q", got)
 			}
 			return nil
 		})
-		if _, err := tls.X509KeyPair(out.Data["tls.crt"], out.Data["tls.key"]); err != nil {
-			t.Errorf("no pair: %v", err)
-		}
-		if out.Type != corev1.SecretTypeTLS || len(out.Data) != 2 {
-			t.Errorf("type %s, %d keys", out.Type, len(out.Data))
-		}
 		akvs := s.get(t, name)
-		no, yes := false, true
-		if diff := cmp.Diff([]metav1.OwnerReference{{
-			APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: name, UID: akvs.UID, Controller: &no, BlockOwnerDeletion: &yes,
-		}}, out.OwnerReferences); diff != "" {
-			t.Errorf("owners (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff(map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"}, out.Labels); diff != "" {
-			t.Errorf("labels (-want +got):\n%s", diff)
-		}
-		if len(out.ManagedFields) != 1 || out.ManagedFields[0].Manager != "akvs-"+string(akvs.UID) || out.ManagedFields[0].Operation != metav1.ManagedFieldsOperationApply {
-			t.Errorf("managers %v", out.ManagedFields)
-		}
-		eventually(t, "the status tells the version", func() error {
-			akvs = s.get(t, name)
-			if want := fmt.Sprintf("%032x", i+1); akvs.Status.ObjectVersion != want {
-				return fmt.Errorf("%q", akvs.Status.ObjectVersion)
-			}
-			return nil
-		})
+		bearsOurMarks(t, out, akvs)
 		if st := akvs.Status; st.SecretName != "keyvault-certificate" || len(st.SecretHash) != 32 || st.LastAzureUpdate == nil || st.ObservedGeneration != akvs.Generation {
 			t.Errorf("status %+v", st)
 		}
@@ -82,6 +56,40 @@ func TestACertificateBecomesATLSSecretAndFollowsItsRotation(t *testing.T) {
 	}
 	if got := s.event(t, name, "Synced"); !strings.HasPrefix(got, "my-kv/test-cert: Secret keyvault-certificate ") {
 		t.Errorf("event %q", got)
+	}
+}
+
+// holdsCertificate waits until the article's Secret has one of this subject.
+func (s *stage) holdsCertificate(t *testing.T, subject string) *corev1.Secret {
+	t.Helper()
+	var out *corev1.Secret
+	eventually(t, "keyvault-certificate holds "+subject, func() error {
+		var err error
+		if out, err = s.secret(t.Context(), "keyvault-certificate"); err != nil {
+			return err
+		}
+		if got := subjectOf(t, out.Data["tls.crt"]); got != subject {
+			return fmt.Errorf("%q", got)
+		}
+		return nil
+	})
+	return out
+}
+
+// bearsOurMarks looks at what makes an output ours: owner, label, field manager.
+func bearsOurMarks(t *testing.T, out *corev1.Secret, akvs *v2beta1.AzureKeyVaultSecret) {
+	t.Helper()
+	no, yes := false, true
+	if diff := cmp.Diff([]metav1.OwnerReference{{
+		APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: akvs.Name, UID: akvs.UID, Controller: &no, BlockOwnerDeletion: &yes,
+	}}, out.OwnerReferences); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"}, out.Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if len(out.ManagedFields) != 1 || out.ManagedFields[0].Manager != "akvs-"+string(akvs.UID) || out.ManagedFields[0].Operation != metav1.ManagedFieldsOperationApply {
+		t.Errorf("managers %v", out.ManagedFields)
 	}
 }
 

@@ -55,7 +55,7 @@ func manifest(t *testing.T, text, version, ns string) *unstructured.Unstructured
 
 func TestEveryVersionTakesTheArticlesManifests(t *testing.T) {
 	t.Parallel()
-	withoutOutput := article[:strings.Index(article, "  output:")]
+	withoutOutput, _, _ := strings.Cut(article, "  output:")
 	for _, version := range versions {
 		for name, text := range map[string]string{"Output": article, "NoOutput": withoutOutput} {
 			t.Run(version+name, func(t *testing.T) {
