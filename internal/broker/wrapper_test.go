@@ -51,7 +51,7 @@ func (s *stage) wrap(t *testing.T, token, container string, environ ...string) (
 		Dial: (&net.Dialer{}).DialContext,
 		Exec: func(_ string, _, environ []string) error { started = environ; return os.ErrPermission },
 	})
-	word, err := os.ReadFile(message) //nolint:gosec // the test made it
+	word, err := os.ReadFile(message)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,12 +82,18 @@ func TestWrapperRepeatsTheBroker(t *testing.T) {
 		"BadContainer":    {"good", "no such", nil, "the request is not"},
 		"NoSecret":        {"good", "foreign", nil, "A (AzureKeyVaultSecretNotFound): there is no AzureKeyVaultSecret theirs in the pod's namespace"},
 		"BadQuery":        {"good", "unknown", nil, "B (PlaceholderQueryInvalid): AzureKeyVaultSecret db, of type secret: "},
-		"Forbidden": {"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrForbidden) },
-			"PASSWORD (VaultForbidden): secret db in vault my-kv: the identity may not read this object"},
-		"NoVault": {"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrNoVault) },
-			"PASSWORD (VaultNotFound): secret db in vault my-kv: there is no vault of this name"},
-		"Outage": {"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrUnavailable) },
-			"the values could not be read just now; PASSWORD (VaultUnavailable): secret db in vault my-kv: the vault did not answer"},
+		"Forbidden": {
+			"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrForbidden) },
+			"PASSWORD (VaultForbidden): secret db in vault my-kv: the identity may not read this object",
+		},
+		"NoVault": {
+			"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrNoVault) },
+			"PASSWORD (VaultNotFound): secret db in vault my-kv: there is no vault of this name",
+		},
+		"Outage": {
+			"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrUnavailable) },
+			"the values could not be read just now; PASSWORD (VaultUnavailable): secret db in vault my-kv: the vault did not answer",
+		},
 		"NoAPIServer": {"good", "init", func(s *stage) { s.fail["Pod"] = errBoom }, "the Kubernetes API server did not answer the broker"},
 	}
 	for name, tc := range cases {

@@ -17,6 +17,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
@@ -94,12 +95,26 @@ func (c client) round(ctx context.Context) (map[string][]byte, *failure) {
 		if err == nil {
 			return said.read()
 		}
-		c.log.Debug("no answer", "address", address, "error", err)
+		c.log.Debug("no answer", "address", address, "error", plain(err))
 		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
 			last = &failure{err: errCertificate}
 		}
 	}
 	return nil, last
+}
+
+// plain is the kind of an error. Its text may quote the other side.
+func plain(err error) string {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno.Error()
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "the certificate is not trusted"
+	}
+	if e, ok := errors.AsType[net.Error](err); errors.Is(err, context.DeadlineExceeded) || ok && e.Timeout() {
+		return "timed out"
+	}
+	return "no HTTP answer"
 }
 
 // answer is what came back, whoever it is from.
@@ -119,8 +134,9 @@ func (c client) exchange(ctx context.Context, address, token string) (answer, er
 	if err != nil {
 		return answer{}, err
 	}
-	defer func() { _ = conn.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() })() // ends a read that takes too long
+	hangUp := func() { _ = conn.NetConn().Close() } // without TLS's farewell, which could take its time
+	defer hangUp()
+	defer context.AfterFunc(ctx, hangUp)() // ends a read that takes too long
 	req, err := c.request(ctx, token)
 	if err != nil {
 		return answer{}, err

@@ -320,6 +320,30 @@ func TestRunGivesUpOnSlowness(t *testing.T) {
 	}
 }
 
+// What is not HTTP is not repeated, at any log level.
+func TestRunQuotesNobody(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	w := newWorld(t, admitted("broker:1", string(ca)), brokerapi.EnvRetries+"=0", brokerapi.EnvLogLevel+"=debug")
+	w.Dial = func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() {
+			conn := tls.Server(far, server.TLS)
+			_, _ = conn.Read(make([]byte, 64))
+			_, _ = io.WriteString(conn, "hunter2 hunter2 hunter2\r\n\r\n")
+			_ = conn.Close()
+		}()
+		return near, nil
+	}
+	if status := envexec.Run(w.World); status != envexec.ExitFailed {
+		t.Errorf("Run() = %d", status)
+	}
+	if said := w.stderr.String() + w.message(t); strings.Contains(said, "hunter2") || !strings.Contains(said, "no HTTP answer") {
+		t.Errorf("said %s", said)
+	}
+}
+
 func TestRunWithoutProgram(t *testing.T) {
 	w := newWorld(t, nil)
 	w.Args = w.Args[:1]
