@@ -145,15 +145,15 @@ func apply(t interface {
 	return out
 }
 
-func readJSON(t *testing.T, path string) []byte {
-	t.Helper()
+func readJSON(tb testing.TB, path string) []byte {
+	tb.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	raw, err := yaml.YAMLToJSON(text)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return raw
 }

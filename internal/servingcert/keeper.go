@@ -322,4 +322,3 @@ func (k *Keeper) register(ctx context.Context, a authority) error {
 	k.options.Log.Info("wrote the authority into the webhook's registration", "name", k.options.Registration)
 	return nil
 }
-

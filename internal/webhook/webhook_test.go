@@ -84,8 +84,10 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 		Settings: inject.Settings{Image: "env:1", ServerName: "x-broker.akv2k8s.svc"},
 		CABundle: func() string { return f.bundle },
 		Excluded: []string{"akv2k8s", "kube-system"},
-		Command:  func(ctx context.Context, image string, a []string) (inject.Command, error) { return f.command(ctx, image, a) },
-		Cluster:  f, Metrics: metrics,
+		Command: func(ctx context.Context, image string, architectures []string) (inject.Command, error) {
+			return f.command(ctx, image, architectures)
+		},
+		Cluster: f, Metrics: metrics,
 		Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 }
