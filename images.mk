@@ -9,6 +9,6 @@ TAG       ?= $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' c
 PLATFORMS ?= linux/amd64,linux/arm64
 
 .PHONY: images
-images: ## Build and push the images: REGISTRY=registry.example/team [TAG=] [PLATFORMS=] [IMAGES_FLAGS=]
+images: ## build and push the images of amd64 and arm64 (REGISTRY=registry.example/team TAG=1.2.3)
 	@test -n "$(REGISTRY)" || { echo 'make images needs REGISTRY, for instance: make images REGISTRY=registry.example/team'; exit 2; }
 	go run ./internal/release/images -registry $(REGISTRY) -tag $(TAG) -platform $(PLATFORMS) $(IMAGES_FLAGS)

@@ -303,3 +303,46 @@ func TestValuesNameEveryImage(t *testing.T) {
 		}
 	}
 }
+
+// TestDockerfileMakesTheSameImages: both ways of building know the same programs.
+func TestDockerfileMakesTheSameImages(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range release.Products() {
+		for _, line := range []string{
+			"FROM scratch AS " + p.Image + "\nCOPY --from=build /out/" + p.Binary + " /\nUSER 65532:65532\nENTRYPOINT [\"/" + p.Binary + "\"]\n",
+			" ./cmd/" + p.Binary,
+		} {
+			if !strings.Contains(string(text), line) {
+				t.Errorf("the Dockerfile lacks\n%s", line)
+			}
+		}
+	}
+	if got, want := strings.Count(string(text), "FROM scratch AS "), len(release.Products()); got != want {
+		t.Errorf("the Dockerfile has %d images, want %d", got, want)
+	}
+}
+
+func TestExists(t *testing.T) {
+	t.Parallel()
+	b := release.Builder{Module: module(t, greeting)}
+	if !b.Exists(greeter) {
+		t.Error("a program that is there is not seen")
+	}
+	if b.Exists(release.Product{Binary: "nobody"}) {
+		t.Error("a program that is not there is seen")
+	}
+}
+
+// TestCompilerSpeaks: whoever builds images must learn what does not compile.
+func TestCompilerSpeaks(t *testing.T) {
+	t.Parallel()
+	b := release.Builder{Module: module(t, "package main\n\nfunc main() { missing() }\n")}
+	_, err := b.Index(t.Context(), greeter, platforms(t, "linux/amd64"))
+	if err == nil || !strings.Contains(err.Error(), "undefined: missing") {
+		t.Errorf("got %v, want the compiler's own words", err)
+	}
+}
