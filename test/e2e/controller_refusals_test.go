@@ -70,7 +70,7 @@ func refuses(s *story, reason, about string, why error, breakIt func()) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
 	before := s.becomes("out", "value", value)
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 	breakIt()
 	s.refused(reason, about, why)
 	if diff := cmp.Diff(before.Metadata, s.output("out").Metadata); diff != "" {
@@ -82,7 +82,7 @@ func refuses(s *story, reason, about string, why error, breakIt func()) {
 func (s *story) refused(reason, about string, why error) {
 	s.Helper()
 	const akvs = "it"
-	message := s.says(akvs, reason)
+	message := s.says(reason)
 	s.oneClear(message, about, why.Error())
 	if len(message) > 140 {
 		s.Errorf("%d characters in %q", len(message), message)
@@ -126,7 +126,7 @@ func somebodyElsesSecret(s *story) {
 	s.secret("it")
 	s.kubectl("create", "secret", "generic", "out", "--from-literal=value=mine")
 	s.akvs("it", "secret", "it", opaque("out"))
-	s.oneClear(s.says("it", v2beta1.ReasonOutputConflict), "out")
+	s.oneClear(s.says(v2beta1.ReasonOutputConflict), "out")
 	if got := string(s.output("out").Data["value"]); got != "mine" {
 		s.Error("the Secret that somebody else made was changed")
 	}
@@ -138,7 +138,7 @@ func outage(s *story, fault harness.Fault) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
 	before := s.becomes("out", "value", value)
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 	end := s.misbehave("secrets/it", fault)
 	next := s.secret("it")
 	s.eventually("an event should tell of the outage", func() error {
@@ -148,7 +148,7 @@ func outage(s *story, fault harness.Fault) {
 		return nil
 	})
 	s.oneClear(s.notes("it", v2beta1.ReasonVaultUnavailable)[0], s.object("it"), vault.ErrUnavailable.Error())
-	s.says("it", v2beta1.ReasonSynced) // the output is still the last confirmed one
+	s.says(v2beta1.ReasonSynced) // the output is still the last confirmed one
 	if after := s.output("out"); after.Metadata != before.Metadata {
 		s.Error("the output was touched during the outage")
 	}
@@ -162,13 +162,13 @@ func outageFromTheStart(s *story) {
 	end := s.misbehave("secrets/it", harness.Fault{Kind: "error", Status: 500})
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
-	s.oneClear(s.says("it", v2beta1.ReasonVaultUnavailable), s.object("it"), vault.ErrUnavailable.Error())
+	s.oneClear(s.says(v2beta1.ReasonVaultUnavailable), s.object("it"), vault.ErrUnavailable.Error())
 	if secrets := s.kubectl("get", "secrets", "-o", "name"); secrets != "" {
 		s.Errorf("there are %q", secrets)
 	}
 	end()
 	s.becomes("out", "value", value)
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 }
 
 // invalidSpecs are refused by `kubectl apply` already.

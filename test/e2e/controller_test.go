@@ -64,7 +64,7 @@ func secretBecomesOpaque(s *story) {
 	if out.Type != "Opaque" || len(out.Data) != 1 {
 		s.Errorf("type %s with %d keys; want Opaque with one", out.Type, len(out.Data))
 	}
-	s.oneClear(s.says("it", v2beta1.ReasonSynced), "out")
+	s.oneClear(s.says(v2beta1.ReasonSynced), "out")
 	if row := s.kubectl("get", "akvs", "it", "--no-headers"); !strings.Contains(row, vaultName) || !strings.Contains(row, "True") {
 		s.Errorf("kubectl get akvs shows %q", row)
 	}
@@ -84,7 +84,7 @@ func certificateBecomesTLS(s *story, spec harness.CertificateSpec) {
 	held := s.certificate("it", spec)
 	s.akvs("it", "certificate", "it", tlsOutput("out"))
 	s.isTLSPair(held)
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 	s.isTLSPair(s.rotate("it"))
 }
 
@@ -159,7 +159,7 @@ func deletionRemovesTheOutput(s *story) {
 func withoutOutputNothingIsWritten(s *story) {
 	s.secret("it")
 	s.akvs("it", "secret", "it", "")
-	s.oneClear(s.says("it", v2beta1.ReasonNoOutput), "Env Injector")
+	s.oneClear(s.says(v2beta1.ReasonNoOutput), "Env Injector")
 	if secrets := s.kubectl("get", "secrets", "-o", "name"); secrets != "" {
 		s.Errorf("there are %q", secrets)
 	}
@@ -172,7 +172,7 @@ func steadyStateWritesNothing(s *story) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
 	s.becomes("out", "value", value)
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 	revisions := func() string {
 		return s.kubectl("get", "akvs/it", "secret/out", "-o", `jsonpath={range .items[*]}{.metadata.resourceVersion}{" "}{end}`)
 	}

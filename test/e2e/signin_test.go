@@ -65,7 +65,7 @@ func refusedAndMendedInPlace(s *story) {
 	}
 	s.azureJSON(fmt.Sprintf(principalJSON, tenant, nodeClient, clientSecret))
 	s.becomes("out", "value", s.secret("it"))
-	s.says("it", v2beta1.ReasonSynced)
+	s.says(v2beta1.ReasonSynced)
 	s.bothHalvesWork("mended")
 }
 

@@ -283,11 +283,11 @@ func (s *story) becomes(name, key, want string) output {
 	return out
 }
 
-// says waits for a reason of the Ready condition and returns its message.
-func (s *story) says(akvs, reason string) string {
+// says waits for a reason of the Ready condition of "it" and returns its message.
+func (s *story) says(reason string) string {
 	s.Helper()
-	s.wait(`jsonpath={.status.conditions[?(@.type=="Ready")].reason}=`+reason, "akvs/"+akvs)
-	return s.kubectl("get", "akvs", akvs, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
+	s.wait(`jsonpath={.status.conditions[?(@.type=="Ready")].reason}=`+reason, "akvs/it")
+	return s.kubectl("get", "akvs", "it", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`)
 }
 
 // notes are the messages of an object's events of one reason.
