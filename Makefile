@@ -36,8 +36,8 @@ conformance: ## Microsoft's own SDK test suites against the emulator
 	@test/conformance/run.sh
 
 .PHONY: apiserver
-apiserver: cluster-envtest ## what only a real API server knows
-	KUBEBUILDER_ASSETS="$$(test/cluster/envtest.sh)" go test ./test/apiserver/...
+apiserver: ## what only a real API server knows
+	KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go test ./test/apiserver/... ./test/chart/...
 
 .PHONY: e2e
 e2e: ## stories and refusals on the real node, with the chart and the emulator
