@@ -4,6 +4,8 @@ package apiserver_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,7 +26,12 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/emulator/emulatortest"
+	"github.com/akv2k8s/akv2k8s/emulator/seed"
 )
+
+// tenant is the one of principals that a seed gives none.
+const tenant = seed.DefaultTenant
 
 // A replica is the program itself, as the chart runs it.
 type replica struct {
@@ -32,19 +40,31 @@ type replica struct {
 	stderr *bytes.Buffer
 }
 
-// start runs one. Azure is out of its reach: the proxy leads nowhere.
-func start(t *testing.T, binary, kubeconfig string, args ...string) *replica {
+// binary is the program, compiled once.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "akv2k8s-apiserver-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "azure-keyvault-controller")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", file, "../../cmd/azure-keyvault-controller").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return file, nil
+})
+
+// start runs one that reaches Azure, or what plays it, through the proxy alone.
+func start(t *testing.T, proxy string, env []string, args ...string) *replica {
 	t.Helper()
+	file, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	port := freePort(t)
 	r := &replica{url: "http://127.0.0.1:" + port, stderr: &bytes.Buffer{}}
-	r.cmd = exec.CommandContext(t.Context(), binary, append([]string{
-		"--kubeconfig=" + kubeconfig, "--http-port=" + port, "--namespace=" + chartNS, "--leader-election-id=akv2k8s-controller", "--log-level=debug",
-	}, args...)...)
-	r.cmd.Env = []string{
-		"AUTH_TYPE=environment", "AZURE_TENANT_ID=11111111-1111-1111-1111-111111111111",
-		"AZURE_CLIENT_ID=22222222-2222-2222-2222-222222222222", "AZURE_CLIENT_SECRET=" + canary,
-		"HTTPS_PROXY=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost",
-	}
+	r.cmd = exec.CommandContext(t.Context(), file, append([]string{"--kubeconfig=" + asProcess(t), "--http-port=" + port, "--log-level=debug"}, args...)...)
+	r.cmd.Env = append([]string{"HTTPS_PROXY=" + proxy, "HTTP_PROXY=" + proxy, "NO_PROXY=127.0.0.1,localhost"}, env...)
 	r.cmd.Stderr = r.stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -55,7 +75,7 @@ func start(t *testing.T, binary, kubeconfig string, args ...string) *replica {
 			_ = r.cmd.Wait()
 		}
 		if strings.Contains(r.stderr.String(), canary) {
-			t.Error("the log holds the client secret")
+			t.Error("the log holds a secret")
 		}
 		if t.Failed() {
 			t.Logf("%s\n%s", r.url, r.stderr)
@@ -107,16 +127,19 @@ func (r *replica) ready(t *testing.T) {
 // when the first is told to end.
 func TestReplicasHandOver(t *testing.T) {
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "azure-keyvault-controller")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/azure-keyvault-controller").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	environment := []string{
+		"AUTH_TYPE=environment", "AZURE_TENANT_ID=11111111-1111-1111-1111-111111111111",
+		"AZURE_CLIENT_ID=22222222-2222-2222-2222-222222222222", "AZURE_CLIENT_SECRET=" + canary,
 	}
-	config := asProcess(t)
-	// Other stories' resources are not theirs to care for.
-	first := start(t, binary, config, "--object-labels=story=replicas")
+	const nowhere = "http://127.0.0.1:1"
+	args := []string{
+		"--namespace=" + chartNS, "--leader-election-id=akv2k8s-controller",
+		"--object-labels=story=replicas", // other stories' resources are not theirs to care for
+	}
+	first := start(t, nowhere, environment, args...)
 	first.ready(t)
 	eventually(t, "the first leads", func() error { return leads(t, first) })
-	second := start(t, binary, config, "--object-labels=story=replicas")
+	second := start(t, nowhere, environment, args...)
 	second.ready(t)
 	if status, _ := second.get(t, "/healthz"); status != http.StatusOK {
 		t.Errorf("the waiting one is not healthy: %d", status)
@@ -129,6 +152,12 @@ func TestReplicasHandOver(t *testing.T) {
 	if err := leads(t, second); err == nil {
 		t.Error("both lead")
 	}
+	eventually(t, "the first has seen its own status", func() error {
+		if got := ownMetrics(t, first); !strings.Contains(got, "NoOutput") || strings.Contains(got, "Unknown") {
+			return fmt.Errorf("it counts\n%s", got)
+		}
+		return nil
+	})
 	golden(t, "metrics.txt", ownMetrics(t, first))
 
 	first.stop(t)
@@ -141,6 +170,74 @@ func TestReplicasHandOver(t *testing.T) {
 	if now := leaseHolder(t); now != "" {
 		t.Errorf("the Lease is still held by %q", now)
 	}
+}
+
+// The program as it is shipped, a vault as it speaks, an API server as it is: the
+// article's certificate, its rotation, and what can go wrong in a vault.
+func TestTheProgramKeepsASecretEqualToAVault(t *testing.T) {
+	t.Parallel()
+	in := emulatortest.Start(t, `
+principals: [{ name: node, clientId: 22222222-2222-4222-8222-222222222222, secrets: [c4n4ry-client-secret] }]
+vaults:
+  - name: my-kv
+    permissions: [{ principal: node, roles: [Key Vault Secrets User] }]
+    secrets: [{ name: db, value: c4n4ry-one }]
+    certificates:
+      - { name: test-cert, subject: CN=one.example }
+      - { name: locked, subject: CN=locked.example, exportable: false }
+`)
+	s := &stage{namespace: namespace(t)}
+	azureJSON := filepath.Join(t.TempDir(), "azure.json")
+	text := fmt.Sprintf(`{"tenantId": %q, "aadClientId": "22222222-2222-4222-8222-222222222222", "aadClientSecret": "c4n4ry-client-secret"}`, tenant)
+	if err := os.WriteFile(azureJSON, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, in.ProxyURL, []string{"CA_BUNDLE=" + in.CAFile, "RUNTIME_NAMESPACE=" + s.namespace},
+		"--cloudconfig="+azureJSON, "--watch-all-namespaces=false", "--leader-elect=false", "--azure-resync-period=1")
+	r.ready(t)
+
+	if err := admin.Create(t.Context(), manifest(t, article, "v1alpha1", s.namespace)); err != nil {
+		t.Fatal(err)
+	}
+	const name = "my-first-azure-keyvault-certificate"
+	s.follows(t, name, in.Certificate("my-kv", "test-cert").Version)
+	s.follows(t, name, in.RotateCertificate("my-kv", "test-cert"))
+	out := s.holdsCertificate(t, "one.example")
+	if _, err := tls.X509KeyPair(out.Data["tls.crt"], out.Data["tls.key"]); err != nil {
+		t.Errorf("no pair: %v", err)
+	}
+
+	s.apply(t, "locked", func(spec *v2beta1.AzureKeyVaultSecretSpec) {
+		spec.Vault.Object.Type, spec.Output.Secret = v2beta1.ObjectCertificate, &v2beta1.SecretOutput{Name: "locked", Type: "kubernetes.io/tls"}
+	})
+	s.ready(t, "locked", "False KeyNotExportable")
+	s.apply(t, "absent")
+	s.ready(t, "absent", "False VaultObjectNotFound")
+	s.apply(t, "lost", func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Vault.Name = "no-such-kv" })
+	s.ready(t, "lost", "False VaultNotFound")
+
+	s.apply(t, "db")
+	before := s.holds(t, "password", "-one")
+	in.SetEnabled("my-kv", "secrets", "db", false)
+	s.ready(t, "db", "False VaultObjectDisabled")
+	in.SetPermissions("my-kv")
+	s.ready(t, "db", "False VaultForbidden")
+	if after := s.holds(t, "password", "-one"); after.ResourceVersion != before.ResourceVersion {
+		t.Error("the output was touched although the vault said no")
+	}
+	s.saysNoValue(t)
+	r.stop(t)
+}
+
+// follows waits until the status names a version.
+func (s *stage) follows(t *testing.T, name, version string) {
+	t.Helper()
+	eventually(t, name+" follows to "+version, func() error {
+		if got := s.get(t, name).Status; got.ObjectVersion != version {
+			return fmt.Errorf("%q, %v", got.ObjectVersion, got.Conditions)
+		}
+		return nil
+	})
 }
 
 func (s *stage) create(t *testing.T, name string) {
