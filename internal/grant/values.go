@@ -132,9 +132,9 @@ func Fill(needs []Need, reads map[vault.Reference]Read) Values {
 			out.Values[n.Variable.Name] = value
 			continue
 		}
-		reason := reasonFor(err)
-		out.Problems = append(out.Problems, *problem(n.Variable, reason.name, n.about(reason.sentence)))
-		out.Retry = out.Retry && reason.retry
+		fault := render.Explain(err)
+		out.Problems = append(out.Problems, *problem(n.Variable, fault.Reason, n.about(fault.Text)))
+		out.Retry = out.Retry && fault.Outage
 		if throttled, ok := errors.AsType[vault.Throttled](err); ok {
 			out.RetryAfter = max(out.RetryAfter, throttled.RetryAfter)
 		}
@@ -159,38 +159,6 @@ func (r Read) value(n Need) (secret.Value, error) {
 func (n Need) about(sentence string) string {
 	ref := n.Reference
 	return fmt.Sprintf("%s %s in vault %s: %s", ref.Kind, ref.Name, ref.Vault, sentence)
-}
-
-type reason struct {
-	err      error
-	name     string
-	sentence string
-	retry    bool
-}
-
-// reasons maps what can be wrong to what is said of it. What is not listed is an
-// outage: nothing else comes out of a vault.Reader, and what render adds is.
-var reasons = []reason{
-	{vault.ErrNoVault, v2beta1.ReasonVaultNotFound, vault.ErrNoVault.Error(), false},
-	{vault.ErrNotFound, v2beta1.ReasonObjectNotFound, vault.ErrNotFound.Error(), false},
-	{vault.ErrDisabled, v2beta1.ReasonObjectDisabled, vault.ErrDisabled.Error(), false},
-	{vault.ErrForbidden, v2beta1.ReasonForbidden, vault.ErrForbidden.Error(), false},
-	{vault.ErrFirewall, v2beta1.ReasonForbidden, vault.ErrFirewall.Error(), false},
-	{vault.ErrSignIn, v2beta1.ReasonSignInFailed, vault.ErrSignIn.Error(), false},
-	{render.ErrNotExportable, v2beta1.ReasonNotExportable, render.ErrNotExportable.Error(), false},
-	{render.ErrCertificate, v2beta1.ReasonOutputInvalid, render.ErrCertificate.Error(), false},
-	{render.ErrTransform, v2beta1.ReasonOutputInvalid, render.ErrTransform.Error(), false},
-	{render.ErrQuery, v2beta1.ReasonPlaceholderQuery, render.ErrQuery.Error(), false},
-	{vault.ErrUnavailable, v2beta1.ReasonVaultUnavailable, vault.ErrUnavailable.Error(), true},
-}
-
-func reasonFor(err error) reason {
-	for _, r := range reasons {
-		if errors.Is(err, r.err) {
-			return r
-		}
-	}
-	return reasons[len(reasons)-1]
 }
 
 func problem(v Variable, reason, message string) *brokerapi.Problem {

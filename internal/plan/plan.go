@@ -174,10 +174,10 @@ const outageThreshold = 3
 //	slow down                               see unavailable       when the vault says
 //	nothing                                 see unavailable       exponential backoff
 func (f Facts) unread() Intent {
-	for _, answer := range answers {
-		if errors.Is(f.FetchErr, answer.err) {
-			return f.stalled(answer.reason, f.aboutObject(answer.err.Error()))
-		}
+	if fault := render.Explain(f.FetchErr); !fault.Outage {
+		// A refusal is about the present and the output is of the past, so Ready is
+		// False while the output stays.
+		return f.stalled(fault.Reason, f.aboutObject(fault.Text))
 	}
 	in := f.unavailable()
 	if slow, ok := errors.AsType[vault.Throttled](f.FetchErr); ok && slow.RetryAfter > 0 {
@@ -186,20 +186,6 @@ func (f Facts) unread() Intent {
 	}
 	in.Requeue, in.Retry = 0, vault.ErrUnavailable
 	return in
-}
-
-// answers are a vault's refusals. They are about the present and the output is of
-// the past, so Ready is False while the output stays.
-var answers = []struct {
-	err    error
-	reason string
-}{
-	{vault.ErrNoVault, v2beta1.ReasonVaultNotFound},
-	{vault.ErrNotFound, v2beta1.ReasonObjectNotFound},
-	{vault.ErrDisabled, v2beta1.ReasonObjectDisabled},
-	{vault.ErrForbidden, v2beta1.ReasonForbidden},
-	{vault.ErrFirewall, v2beta1.ReasonForbidden},
-	{vault.ErrSignIn, v2beta1.ReasonSignInFailed},
 }
 
 // unavailable leaves the last answer standing as long as it is about this very
@@ -220,22 +206,8 @@ func (f Facts) unavailable() Intent {
 
 // unrenderable is an object or spec that gives no output.
 func (f Facts) unrenderable(err error) Intent {
-	for _, known := range []struct {
-		err    error
-		reason string
-	}{
-		{render.ErrNotExportable, v2beta1.ReasonNotExportable},
-		{render.ErrUnsupported, v2beta1.ReasonOutputInvalid},
-		{render.ErrConfigMap, v2beta1.ReasonOutputInvalid},
-		{render.ErrTransform, v2beta1.ReasonOutputInvalid},
-		{render.ErrDataKey, v2beta1.ReasonOutputInvalid},
-		{render.ErrCertificate, v2beta1.ReasonOutputInvalid},
-	} {
-		if errors.Is(err, known.err) {
-			return f.stalled(known.reason, f.aboutObject(known.err.Error()))
-		}
-	}
-	return f.stalled(v2beta1.ReasonOutputInvalid, f.aboutObject(sentenceUnrenderable))
+	fault := render.Explain(err)
+	return f.stalled(fault.Reason, f.aboutObject(fault.Text))
 }
 
 // never waits for a change of the resource.

@@ -31,8 +31,7 @@ const (
 
 // The sentences that no error stands for.
 const (
-	sentenceNoOutput     = "no output is asked for; the Env Injector may use it"
-	sentenceUnrenderable = "the object cannot be rendered as the output asks"
+	sentenceNoOutput = "no output is asked for; the Env Injector may use it"
 )
 
 // One sentence for silence and for throttling, or a status would flap between

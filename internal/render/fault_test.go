@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+func TestExplain(t *testing.T) {
+	outage := render.Fault{Reason: v2beta1.ReasonVaultUnavailable, Text: vault.ErrUnavailable.Error(), Outage: true}
+	cases := map[string]struct {
+		err  error
+		want render.Fault
+	}{
+		"Wrapped": {
+			fmt.Errorf("reading my-kv: %w", vault.ErrNotFound),
+			render.Fault{Reason: v2beta1.ReasonObjectNotFound, Text: vault.ErrNotFound.Error()},
+		},
+		"Render":    {render.ErrQuery, render.Fault{Reason: v2beta1.ReasonPlaceholderQuery, Text: render.ErrQuery.Error()}},
+		"Outage":    {vault.ErrUnavailable, outage},
+		"Throttled": {vault.Throttled{}, outage},
+		"Unknown":   {errors.New("text of somebody else"), outage},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if d := cmp.Diff(tc.want, render.Explain(tc.err)); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
