@@ -50,6 +50,7 @@ var (
 	adminConfig *rest.Config
 	admin       client.Client
 	kubeconfig  []byte // admin's, for a process
+	scratch     string // a directory for all tests
 )
 
 func TestMain(m *testing.M) {
@@ -65,6 +66,12 @@ func TestMain(m *testing.M) {
 }
 
 func runWithServer(m *testing.M) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "akv2k8s-apiserver-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
 	ctrl.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
 	server := &envtest.Environment{CRDInstallOptions: envtest.CRDInstallOptions{Paths: []string{crdFile}}}
 	// Some clusters check that who makes an owner reference that blocks may do so.

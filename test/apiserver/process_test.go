@@ -42,11 +42,7 @@ type replica struct {
 
 // binary is the program, compiled once.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "akv2k8s-apiserver-")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "azure-keyvault-controller")
+	file := filepath.Join(scratch, "azure-keyvault-controller")
 	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", file, "../../cmd/azure-keyvault-controller").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
