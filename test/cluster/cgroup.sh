@@ -46,14 +46,14 @@ cgroup1_down() {
 
 # --- version 2: one hierarchy; a parent hands controllers to its children
 
-CGROUP2_CONTROLLERS=(cpuset cpu io memory hugetlb pids) # what the kubelet and runc use
-
+# cgroup2_up hands out every controller there is: runc would do so anyway, and
+# then nobody would know what to take back.
 cgroup2_up() {
-	local root=$1 name=$2 state=$3 available handed c missing=()
-	available=" $(<"$root/cgroup.controllers") "
+	local root=$1 name=$2 state=$3 handed c available missing=()
+	read -ra available <"$root/cgroup.controllers"
 	handed=" $(<"$root/cgroup.subtree_control") "
-	for c in "${CGROUP2_CONTROLLERS[@]}"; do
-		[[ $available != *" $c "* || $handed == *" $c "* ]] || missing+=("$c")
+	for c in "${available[@]}"; do
+		[[ $handed == *" $c "* ]] || missing+=("$c")
 	done
 	: >"$state" || return 1
 	((${#missing[@]} == 0)) || cgroup2_aside "$root" "$name" "$state" || return 1
@@ -64,8 +64,8 @@ cgroup2_up() {
 	cgroup_mkdir "$root/$name" || return 1
 	# Nothing of ours runs in NAME itself: a cgroup that hands out controllers
 	# may hold no process. The kubelet makes "kubepods" below it.
-	for c in "${CGROUP2_CONTROLLERS[@]}"; do
-		[[ $available != *" $c "* ]] || cgroup_write "$root/$name/cgroup.subtree_control" "+$c" || return 1
+	for c in "${available[@]}"; do
+		cgroup_write "$root/$name/cgroup.subtree_control" "+$c" || return 1
 	done
 }
 

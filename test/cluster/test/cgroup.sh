@@ -106,10 +106,10 @@ expect "v1: down leaves the tree as it was" "$before" "$(find "$tree" | sort)"
 # --- version 2, the machine's root ------------------------------------------------
 unified "$all" "cpu memory pids" 1 2
 cgroup_up "$tree" ours "$work/state"
-expect "v2: controllers reach our cgroup" "cpu cpuset hugetlb io memory pids" "$(sorted "$tree/ours/cgroup.controllers")"
-expect "v2: and what the kubelet makes below it" "cpu cpuset hugetlb io memory pids" "$(sorted "$tree/ours/cgroup.subtree_control")"
+expect "v2: controllers reach our cgroup" "cpu cpuset hugetlb io memory misc pids rdma" "$(sorted "$tree/ours/cgroup.controllers")"
+expect "v2: and what the kubelet makes below it" "cpu cpuset hugetlb io memory misc pids rdma" "$(sorted "$tree/ours/cgroup.subtree_control")"
 expect "v2: no process in between" "" "$(<"$tree/ours/cgroup.procs")"
-expect "v2: what was changed is known" "cpuset io hugetlb" "$(xargs <"$work/state")"
+expect "v2: what was changed is known" "cpuset io hugetlb rdma misc" "$(xargs <"$work/state")"
 cgroup_mkdir "$tree/ours/kubepods"
 paper_enter "$tree/ours/kubepods" 77
 cgroup_down "$tree" ours "$work/state"
@@ -135,7 +135,7 @@ unified "$all" "" 1 20 30
 echo domain >"$tree/cgroup.type"
 cgroup_up "$tree" ours "$work/state"
 expect "v2 in a container: processes step aside" "1 20 30" "$(xargs <"$tree/ours.aside/cgroup.procs")"
-expect "v2 in a container: controllers reach our cgroup" "cpu cpuset hugetlb io memory pids" "$(sorted "$tree/ours/cgroup.controllers")"
+expect "v2 in a container: controllers reach our cgroup" "cpu cpuset hugetlb io memory misc pids rdma" "$(sorted "$tree/ours/cgroup.controllers")"
 cgroup_down "$tree" ours "$work/state"
 expect "v2 in a container: and come back" "1 20 30" "$(xargs <"$tree/cgroup.procs")"
 expect "v2 in a container: nothing is left" "" "$(find "$tree" -mindepth 1 -type d)$(<"$tree/cgroup.subtree_control")"
