@@ -177,7 +177,7 @@ func podsOf(s *story, component string) []string {
 var bearer = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{20,}\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}`)
 
 func noValueIsWrittenAnywhere(s *story) {
-	the.planted.plant(plant{name: "the client secret", reach: inSecret, parts: [][]byte{[]byte("good-for-the-emulator-only")}})
+	the.planted.plant(plant{name: "the client secret", reach: inSecret, parts: [][]byte{[]byte(clientSecret)}})
 	plants := the.planted.all()
 	if len(plants) < 2 {
 		s.Skip("nothing was planted: this story comes after the others")

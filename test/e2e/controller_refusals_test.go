@@ -48,9 +48,10 @@ var controllerRefusals = []tale{
 		})
 	}},
 	{"NotABase64Value", func(s *story) {
-		refuses(s, v2beta1.ReasonOutputInvalid, s.object("it"), render.ErrTransform, func() {
-			s.setSecret("it", the.planted.draw(inProcess, 30)+"!")
-			s.kubectl("patch", "akvs", "it", "--type=merge", "-p", `{"spec":{"output":{"transform":["base64decode"]}}}`)
+		refuses(s, v2beta1.ReasonOutputInvalid, s.object("bad"), render.ErrTransform, func() {
+			s.setSecret("bad", the.planted.draw(inProcess, 30)+"!")
+			s.kubectl("patch", "akvs", "it", "--type=merge", "-p",
+				`{"spec":{"vault":{"object":{"name":"`+s.object("bad")+`"}},"output":{"transform":["base64decode"]}}}`)
 		})
 	}},
 	{"NotExportable", notExportable},

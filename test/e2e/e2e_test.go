@@ -34,6 +34,7 @@ const (
 	quietImage = harness.Registry + "/e2e/cmd-only:1"
 	shellImage = harness.Registry + "/busybox:1"
 	optInLabel = "azure-key-vault-env-injection"
+	storyLabel = "e2e.example/story" // on every namespace that a story made
 
 	// patience bounds every wait: far more than a refresh or a pod start takes on
 	// a busy machine, so that only something broken runs into it.
@@ -114,6 +115,9 @@ func prepare(ctx context.Context) error {
 			return err
 		}
 		the.evidence = dir
+	}
+	if _, err := the.Kubectl(ctx, "", "delete", "namespaces", "-l", storyLabel, "--wait=false"); err != nil { // of an earlier run
+		return err
 	}
 	dir, err := os.MkdirTemp("", "akv2k8s-e2e-app-")
 	if err != nil {

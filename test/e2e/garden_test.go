@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
@@ -100,11 +101,33 @@ func (g *garden) certificate(r reach, held harness.Certificate) error {
 		return errors.New("the vault's key is neither RSA nor EC")
 	}
 	p.parts = append(p.parts, secretText(block.Bytes, secretHalf.Bytes()), secretText(own, secretHalf.Bytes()))
-	if !strings.HasPrefix(held.SecretValue, "-----") && len(held.SecretValue) > 400 { // a PFX, which begins like all others
-		p.parts = append(p.parts, []byte(held.SecretValue[160:len(held.SecretValue)-160]))
-	}
+	p.parts = append(p.parts, secretPFX(held)...)
 	g.plant(p)
 	return nil
+}
+
+// secretPFX is what lies between the certificates of a PFX: the encrypted key.
+func secretPFX(held harness.Certificate) [][]byte {
+	pfx, err := base64.StdEncoding.DecodeString(held.SecretValue)
+	if err != nil {
+		return nil // it is PEM
+	}
+	rest := [][]byte{pfx}
+	for block, more := pem.Decode([]byte(held.ChainPEM)); block != nil; block, more = pem.Decode(more) {
+		var between [][]byte
+		for _, part := range rest {
+			between = append(between, bytes.Split(part, block.Bytes)...)
+		}
+		rest = between
+	}
+	const frame = 64 // identifiers and lengths, alike in all files
+	var parts [][]byte
+	for _, part := range rest {
+		if len(part) > 4*frame {
+			parts = append(parts, part[frame:len(part)-frame])
+		}
+	}
+	return parts
 }
 
 // secretText is the part of a key's PEM that encodes a number of it.

@@ -193,7 +193,7 @@ func podsThatAreNotAdmitted(s *story) {
 			pod("    image: registry.localhost:1/e2e/app:1\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"),
 			[]string{"registry.localhost:1", inject.ErrImageUnavailable.Error(), "command"},
 		},
-		"CopiedByKubernetes": {pod(strings.Replace(usual, "[/app, report]", "[/app, report, $(VALUE)]", 1)), []string{"$(VALUE)", "args"}},
+		"CopiedByKubernetes": {pod(strings.Replace(usual, "[/app, report]", "[/app, report, $(VALUE)]", 1)), []string{"$(VALUE)", "command[2]"}},
 		"VolumeOfOurName": {
 			pod(usual, "  volumes: [{name: azure-keyvault-env, emptyDir: {}}]\n"), []string{"azure-keyvault-env"},
 		},

@@ -153,8 +153,8 @@ func certificateInEnvironment(s *story, spec harness.CertificateSpec) {
     command: [/app, report]
     env:
     - {name: CERT, value: it@azurekeyvault}
-    - {name: CRT, value: it@azurekeyvault?tls.crt}
-    - {name: KEY, value: it@azurekeyvault?tls.key}
+    - {name: CRT, value: 'it@azurekeyvault?tls.crt'}
+    - {name: KEY, value: 'it@azurekeyvault?tls.key'}
     - {name: ENV_INJECTOR_LOG_LEVEL, value: debug}
 `))
 	s.got(s.reported("app", "app"), map[string]string{"CERT": held.LeafPEM, "CRT": held.LeafPEM, "KEY": key})

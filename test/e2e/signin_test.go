@@ -30,7 +30,7 @@ const (
 	nodeClient    = "00000000-0000-4000-8000-0000000000c1"
 	federated     = "00000000-0000-4000-8000-0000000000c2"
 	managed       = "00000000-0000-4000-8000-0000000000c3"
-	clientSecret  = "good-for-the-emulator-only"
+	clientSecret  = "vX7~qL0wTz3RkYb9NfHs5JdPm2CgUe8AoW1iVtB6"
 	imdsToken     = "/metadata/identity/oauth2/token 200"
 	principalJSON = `{"cloud": "AzurePublicCloud", "tenantId": "%s", "aadClientId": "%s", "aadClientSecret": "%s"}`
 )

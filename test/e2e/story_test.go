@@ -46,7 +46,7 @@ apiVersion: v1
 kind: Namespace
 metadata:
   name: ` + s.ns + `
-  labels: {` + optInLabel + `: enabled}`)
+  labels: {` + optInLabel + `: enabled, ` + storyLabel + `: ""}`)
 	s.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
 	t.Cleanup(s.leave)
 	return s

@@ -35,7 +35,7 @@ const azureJSON = `{
   "cloud": "AzurePublicCloud",
   "tenantId": "00000000-0000-4000-8000-0000000000aa",
   "aadClientId": "00000000-0000-4000-8000-0000000000c1",
-  "aadClientSecret": "good-for-the-emulator-only",
+  "aadClientSecret": "vX7~qL0wTz3RkYb9NfHs5JdPm2CgUe8AoW1iVtB6",
   "useManagedIdentityExtension": false
 }
 `

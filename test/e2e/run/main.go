@@ -103,6 +103,7 @@ type event struct {
 func follow(from io.Reader, to io.Writer) int {
 	failed := 0
 	said := map[string][]string{}
+	group := map[string]bool{} // tests that only hold others
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -115,8 +116,15 @@ func follow(from io.Reader, to io.Writer) int {
 			said[e.Test] = append(said[e.Test], e.Output)
 			continue
 		}
+		if at := strings.LastIndexByte(e.Test, '/'); at > 0 {
+			group[e.Test[:at]] = true
+		}
 		mark := map[string]string{"pass": "ok  ", "fail": "FAIL", "skip": "skip"}[e.Action]
 		if mark == "" || e.Test == "" && e.Action != "fail" {
+			continue
+		}
+		if group[e.Test] {
+			tell(to, said[e.Test])
 			continue
 		}
 		if e.Test != "" {
