@@ -13,9 +13,6 @@ MAKEFLAGS += --no-print-directory
 TOOL := go tool -modfile=go.tools.mod
 CRD := charts/akv2k8s/files/azurekeyvaultsecrets.yaml
 
-include images.mk
-include test/cluster.mk
-
 ##@ The two that everyone needs
 
 .PHONY: demo
@@ -23,13 +20,13 @@ demo: ## play the two examples on a real cluster, then remove it (KEEP=1 keeps i
 	@go run ./test/demo
 
 .PHONY: test
-test: unit conformance apiserver e2e ## everything: unit, conformance, API server, end to end
+test: unit conformance apiserver cluster-test e2e demo ## everything: unit, conformance, API server, end to end
 
 ##@ Parts of the test
 
 .PHONY: unit
 unit: ## what needs no cluster, in seconds
-	go test ./api/... ./charts/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
+	go test ./api/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
 
 .PHONY: conformance
 conformance: ## Microsoft's own SDK test suites against the emulator
@@ -74,6 +71,11 @@ verify: generate ## generate + tidy + format + lint, and no difference to what i
 	$(TOOL) golangci-lint fmt ./...
 	$(TOOL) golangci-lint run ./...
 	@git diff --exit-code || { echo "verify: the files above differ from what is committed; commit what verify made of them" >&2; exit 1; }
+
+##@ Images and the test cluster
+
+include images.mk
+include test/cluster.mk
 
 .PHONY: help
 help: ## this list
