@@ -18,7 +18,7 @@ k() { timeout 90 "$HERE/kubectl" -n node-test "$@"; }
 "$HERE/push" -entrypoint '["/kit", "image"]' -cmd "a b" -user 65532:65532 -env COLOUR=green -workdir /w -platform linux/arm64 \
 	node-test/config:1 "$RUN/bin/kit=/kit" >/dev/null
 "$HERE/push" -entrypoint /kit node-test/kit:1 "$RUN/bin/kit=/kit" "$RUN/bin/busybox=/busybox" >/dev/null
-"$HERE/run" --node sh -c 'cat >/etc/kubernetes/azure.json' <<<'{"tenantId": "node-test"}'
+"$HERE/run" --node sh -c 'cat >/etc/kubernetes/node-test.json' <<<'{"tenantId": "node-test"}'
 
 k apply -f - >/dev/null <<EOF
 apiVersion: v1
@@ -31,7 +31,7 @@ spec:
     image: $REGISTRY/node-test/kit:1
     command: [/busybox, httpd, -f, -p, "8080", -h, /]
     volumeMounts: [{name: azure, mountPath: /azure.json}]
-  volumes: [{name: azure, hostPath: {path: /etc/kubernetes/azure.json, type: File}}]
+  volumes: [{name: azure, hostPath: {path: /etc/kubernetes/node-test.json, type: File}}]
 ---
 apiVersion: v1
 kind: Pod
@@ -70,7 +70,7 @@ expect "a command in the cluster's network resolves a service" '{"tenantId": "no
 	"$("$HERE/run" curl -s http://web.node-test.svc/azure.json)"
 expect "a pod reaches itself through its service" '{"tenantId": "node-test"}' "$(in_pod /busybox wget -q -O - "http://$ip/azure.json")"
 expect "a pod mounts what was put in the node's /etc" '{"tenantId": "node-test"}' "$(in_pod /busybox cat /azure.json)"
-expect "which the machine's /etc does not have" "" "$(grep -s node-test /etc/kubernetes/azure.json)"
+expect "which the machine's /etc does not have" "" "$(grep -s node-test /etc/kubernetes/node-test.json)"
 
 field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\\1/p" <<<"$2"; }
 discovery=$(in_pod /kit get -token= https://kubernetes.default.svc/.well-known/openid-configuration)
@@ -83,6 +83,6 @@ expect "etcd's files can be searched from outside" found "$(grep -rqa 5f0c1e9a-c
 k run talker --image=$REGISTRY/busybox:1 --restart=Never -- echo "said by a pod" >/dev/null
 k wait --for=jsonpath='{.status.phase}'=Succeeded pod/talker --timeout=30s >/dev/null
 expect "and so can the logs of pods" found "$(grep -rq "said by a pod" "$RUN/log/pods" && echo found)"
-"$HERE/run" --node rm /etc/kubernetes/azure.json
+"$HERE/run" --node rm /etc/kubernetes/node-test.json
 "$HERE/kubectl" delete namespace node-test --wait=false >/dev/null
 verdict
