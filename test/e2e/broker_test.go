@@ -4,18 +4,19 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/test/harness"
 )
 
 var brokerStories = []tale{
 	{"OnlyThePodItself", onlyThePodItself},
+	{"OnlyInItsNamespace", onlyInItsNamespace},
 	{"OnlyWhileThePodLives", onlyWhileThePodLives},
 	{"OnlyWhatItServes", onlyWhatItServes},
 }
@@ -52,12 +53,7 @@ func (s *story) ask(token, body string, more ...string) answer {
 	at := strings.LastIndexByte(text, '\n')
 	a := answer{status: text[at+1:], body: text[:at]}
 	if a.status != "200" {
-		kept := filepath.Join(the.evidence, s.ns)
-		s.ok(os.MkdirAll(kept, 0o700))
-		f, err := os.OpenFile(filepath.Join(kept, "broker-refusals.txt"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		s.ok(err)
-		_, _ = fmt.Fprintln(f, a.status, a.body)
-		_ = f.Close()
+		s.keep("broker.txt", a.status+" "+a.body)
 	}
 	return a
 }
@@ -121,6 +117,24 @@ func onlyThePodItself(s *story) {
 	s.refusedWith("a token of no pod", s.ask(s.token("app", "--audience="+brokerapi.Audience), forApp), "401")
 	broken := s.token("app")
 	s.refusedWith("a forged token", s.ask(broken[:len(broken)-8]+"AAAAAAAA", forApp), "401")
+}
+
+// onlyInItsNamespace: the same pod elsewhere means another AzureKeyVaultSecret,
+// which nobody made there.
+func onlyInItsNamespace(s *story) {
+	value := s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	elsewhere := newStory(s.T)
+	elsewhere.apply(pod(usual))
+	elsewhere.eventually("the pod should exist on the node", func() error {
+		_, err := elsewhere.try("", "wait", "--for=condition=PodScheduled", "pod/app", "--timeout=5s")
+		return err
+	})
+	a := elsewhere.ask(elsewhere.token("app"), forApp)
+	s.refusedWith("a pod of another namespace", a, "422")
+	if !strings.Contains(a.body, v2beta1.ReasonUnknownSecret) || strings.Contains(a.body, value) {
+		s.Error("the refusal is not about an unknown AzureKeyVaultSecret")
+	}
 }
 
 func onlyWhileThePodLives(s *story) {

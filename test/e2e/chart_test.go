@@ -29,8 +29,7 @@ func anUpgradeTouchesNothing(s *story) {
 			"trust": s.bundle(),
 			"Secrets": s.product("get", "secrets", harness.Release+"-ca", harness.Release+"-broker-tls", "-o",
 				`jsonpath={range .items[*]}{.metadata.name} {.metadata.uid} {.data.tls\.crt}{"\n"}{end}`),
-			"pods": s.product("get", "pods", "--sort-by=.metadata.name", "-o",
-				`jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{"\n"}{end}`),
+			"pods": s.productPods(),
 		}
 	}
 	before := look()

@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/akv2k8s/akv2k8s/test/harness"
@@ -12,6 +13,7 @@ import (
 
 // What happens to the installation as a whole; one after the other.
 var disruptionStories = []tale{
+	{"MetricsTellOfAllOfIt", metricsTellOfAllOfIt},
 	{"AnotherControllerTakesOver", anotherControllerTakesOver},
 	{"AStopOfTheControllerLosesNothing", aStopOfTheControllerLosesNothing},
 	{"InjectorPodsAreReplaced", injectorPodsAreReplaced},
@@ -37,6 +39,25 @@ func (s *story) scale(component string, replicas int) {
 	s.product("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component="+component, "--timeout="+patience.String())
 }
 
+// metricsTellOfAllOfIt comes after the stories that were told side by side, and
+// keeps the metrics for the last story, since these pods will not last that long.
+func metricsTellOfAllOfIt(s *story) {
+	var all strings.Builder
+	for _, h := range metrics(s) {
+		fmt.Fprintf(&all, "# %s\n%s\n", h.name, h.data)
+	}
+	s.keep("metrics.txt", all.String())
+	for _, name := range []string{
+		"akv2k8s_syncs_total", "akv2k8s_syncs_failed_total", "akv2k8s_vault_read_duration_seconds_count",
+		"akv2k8s_broker_requests_total", "akv2k8s_admission_duration_seconds_count", "akv2k8s_certificate_end_seconds",
+	} {
+		if !regexp.MustCompile(`(?m)^` + name + `(\{.*\})? [1-9]`).MatchString(all.String()) {
+			s.Errorf("%s is not above zero anywhere", name)
+		}
+	}
+}
+
+// anotherControllerTakesOver when the leader is killed, without a word.
 func anotherControllerTakesOver(s *story) {
 	s.reach = inSecret
 	value := s.secret("it")
@@ -47,7 +68,12 @@ func anotherControllerTakesOver(s *story) {
 	}
 	before := holder()
 	leader, _, _ := strings.Cut(before, "_")
-	s.product("delete", "pod", leader, "--grace-period=0", "--force")
+	uid := s.product("get", "pod", leader, "-o", "jsonpath={.metadata.uid}")
+	_, err := the.OnNode(s.Context(), "", "sh", "-c", `
+		for p in $(grep -l '`+uid+`' /proc/[0-9]*/cgroup | cut -d/ -f3); do
+			! grep -q azure-keyvault-controller /proc/$p/cmdline || kill -9 $p
+		done`)
+	s.ok(err)
 	s.eventually("another should lead", func() error {
 		if holder() == before {
 			return errors.New("it is the same")
@@ -159,11 +185,7 @@ func noWebhook(s *story) {
 func certificatesAreRenewedWithoutRestart(s *story) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", "")
-	pods := func() string {
-		return s.product("get", "pods", "-l", "app.kubernetes.io/component in (broker, env-injector)", "--sort-by=.metadata.name", "-o",
-			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount}{"\n"}{end}`)
-	}
-	beforePods, beforeBundle, beforeServed := pods(), s.bundle(), s.served()
+	beforePods, beforeBundle, beforeServed := s.productPods(), s.bundle(), s.served()
 	s.product("patch", "secret", harness.Release+"-ca", "--type=merge", "-p", `{"data":null}`)
 	s.eventually("the registration should have the new authority", func() error {
 		if s.bundle() == beforeBundle {
@@ -185,9 +207,16 @@ func certificatesAreRenewedWithoutRestart(s *story) {
 	})
 	s.wait("condition=Ready", "pod/app")
 	s.got(s.reported("app", "app"), map[string]string{"VALUE": value})
-	if after := pods(); after != beforePods {
+	if after := s.productPods(); after != beforePods {
 		s.Errorf("pods were restarted: before\n%safter\n%s", beforePods, after)
 	}
+}
+
+// productPods are the product's pods, but for those that are on their way out.
+func (s *story) productPods() string {
+	s.Helper()
+	return s.product("get", "pods", "--sort-by=.metadata.name", "-o",
+		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{(index .status.containerStatuses 0).restartCount}}{{"\n"}}{{end}}{{end}}`)
 }
 
 // bundle is what the API server trusts the webhook by.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -106,28 +107,37 @@ func (g *garden) certificate(r reach, held harness.Certificate) error {
 	return nil
 }
 
-// secretPFX is what lies between the certificates of a PFX: the encrypted key.
+// pkcs begins the names of all algorithms and types in a PFX (1.2.840.113549).
+var pkcs = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d}
+
+// secretPFX is what lies between the names and certificates of a PFX: the
+// encrypted key.
 func secretPFX(held harness.Certificate) [][]byte {
 	pfx, err := base64.StdEncoding.DecodeString(held.SecretValue)
 	if err != nil {
 		return nil // it is PEM
 	}
-	rest := [][]byte{pfx}
-	for block, more := pem.Decode([]byte(held.ChainPEM)); block != nil; block, more = pem.Decode(more) {
+	public := [][]byte{pkcs}
+	for block, rest := pem.Decode([]byte(held.ChainPEM)); block != nil; block, rest = pem.Decode(rest) {
+		public = append(public, block.Bytes)
+	}
+	slices.Reverse(public) // certificates hold names themselves
+	parts := [][]byte{pfx}
+	for _, each := range public {
 		var between [][]byte
-		for _, part := range rest {
-			between = append(between, bytes.Split(part, block.Bytes)...)
+		for _, part := range parts {
+			between = append(between, bytes.Split(part, each)...)
 		}
-		rest = between
+		parts = between
 	}
-	const frame = 64 // identifiers and lengths, alike in all files
-	var parts [][]byte
-	for _, part := range rest {
+	const frame = 64 // lengths and the ends of names
+	var secret [][]byte
+	for _, part := range parts {
 		if len(part) > 4*frame {
-			parts = append(parts, part[frame:len(part)-frame])
+			secret = append(secret, part[frame:len(part)-frame])
 		}
 	}
-	return parts
+	return secret
 }
 
 // secretText is the part of a key's PEM that encodes a number of it.

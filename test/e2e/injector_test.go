@@ -16,6 +16,8 @@ var injectorStories = []tale{
 	{"CommandFromTheImage", commandFromTheImage},
 	{"InitContainerAndSidecar", initContainerAndSidecar},
 	{"RestrictedNamespace", restrictedNamespace},
+	{"ContainersOfSeveralUsers", containersOfSeveralUsers},
+	{"TheQoSClassStays", theQoSClassStays},
 	{"RSACertificate", func(s *story) { certificateInEnvironment(s, certificateKinds["rsa-pfx"]) }},
 	{"ECCertificate", func(s *story) { certificateInEnvironment(s, certificateKinds["ec-pem"]) }},
 	{"OddValues", oddValues},
@@ -140,6 +142,39 @@ func restrictedNamespace(s *story) {
 	s.got(r, map[string]string{"VALUE": value})
 	if r.UID != 4711 || r.Writable {
 		s.Errorf("user %d, root file system writable: %v", r.UID, r.Writable)
+	}
+}
+
+// containersOfSeveralUsers: each must be able to read the pod's token.
+func containersOfSeveralUsers(s *story) {
+	value := s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	env := "\n    image: " + appImage + "\n    command: [/app, report]\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"
+	s.running(pod(env + `    securityContext: {runAsUser: 0}
+  - name: somebody` + env + `    securityContext: {runAsUser: 1000, runAsGroup: 3000, capabilities: {drop: [ALL]}}
+  - name: default` + env))
+	for container, uid := range map[string]int{"app": 0, "somebody": 1000, "default": 0} {
+		r := s.reported("app", container)
+		s.got(r, map[string]string{"VALUE": value})
+		if r.UID != uid {
+			s.Errorf("%s runs as %d; want %d", container, r.UID, uid)
+		}
+	}
+}
+
+func theQoSClassStays(s *story) {
+	s.secret("it")
+	s.akvs("it", "secret", "it", "")
+	for class, resources := range map[string]string{
+		"BestEffort": "",
+		"Burstable":  "    resources: {requests: {cpu: 10m}}\n",
+		"Guaranteed": "    resources: {requests: {cpu: 10m, memory: 32Mi}, limits: {cpu: 10m, memory: 32Mi}}\n",
+	} {
+		got, err := s.try(pod(usual+resources), "create", "--dry-run=server", "-o", "jsonpath={.status.qosClass} {.spec.initContainers[0].name}", "-f", "-")
+		s.ok(err)
+		if got != class+" copy-azurekeyvault-env" {
+			s.Errorf("%s became %s", class, got)
+		}
 	}
 }
 

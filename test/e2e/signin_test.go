@@ -19,6 +19,7 @@ import (
 var signInStories = []tale{
 	{"RefusedAndMendedInPlace", refusedAndMendedInPlace},
 	{"ManagedIdentity", managedIdentity},
+	{"ManagedIdentityOfTheChart", managedIdentityOfTheChart},
 	{"WorkloadIdentity", workloadIdentity},
 	{"WorkloadIdentityOfSomebodyElse", workloadIdentityOfSomebodyElse},
 	{"Environment", environment},
@@ -70,17 +71,32 @@ func refusedAndMendedInPlace(s *story) {
 }
 
 func managedIdentity(s *story) {
-	before, err := the.Vault().SignIns(s.Context())
-	s.ok(err)
+	asked := s.metadataService()
 	s.changeAzureJSON(fmt.Sprintf(`{"cloud": "AzurePublicCloud", "tenantId": "%s", "useManagedIdentityExtension": true, "userAssignedIdentityID": "%s"}`, tenant, managed))
 	s.bothHalvesWork("managed")
-	s.eventually("the metadata service should have been asked", func() error {
+	asked()
+}
+
+// managedIdentityOfTheChart needs no file of the node.
+func managedIdentityOfTheChart(s *story) {
+	asked := s.metadataService()
+	s.upgrade("--set", "global.userDefinedMSI.enabled=true", "--set", "global.userDefinedMSI.msi="+managed,
+		"--set", "global.userDefinedMSI.tenantId="+tenant)
+	s.bothHalvesWork("managed")
+	asked()
+}
+
+// metadataService returns a check that the node's was asked for a token since.
+func (s *story) metadataService() func() {
+	s.Helper()
+	before, err := the.Vault().SignIns(s.Context())
+	s.ok(err)
+	return func() {
 		after, err := the.Vault().SignIns(s.Context())
-		if err == nil && after[imdsToken] == before[imdsToken] {
-			err = fmt.Errorf("the counters are %v", after)
+		if err != nil || after[imdsToken] == before[imdsToken] {
+			s.Errorf("the metadata service was not asked for a token: %v %v", after, err)
 		}
-		return err
-	})
+	}
 }
 
 var workloadIdentityArgs = []string{
@@ -92,7 +108,7 @@ func workloadIdentity(s *story) {
 	s.upgrade(workloadIdentityArgs...)
 	s.bothHalvesWork("federated")
 	for _, component := range []string{"controller", "broker"} {
-		spec := s.product("get", "pods", "-l", "app.kubernetes.io/component="+component, "-o", "yaml")
+		spec := s.product("get", "deployment", harness.Release+"-"+component, "-o", "yaml")
 		if strings.Contains(spec, "hostPath:") || strings.Contains(spec, "runAsUser: 0") {
 			s.Errorf("%s mounts the node's azure.json, or is root", component)
 		}

@@ -52,6 +52,18 @@ metadata:
 	return s
 }
 
+// keep keeps a text for the last story to search.
+func (s *story) keep(file, text string) {
+	s.Helper()
+	dir := filepath.Join(the.evidence, s.ns)
+	s.ok(os.MkdirAll(dir, 0o700))
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	s.ok(err)
+	_, err = fmt.Fprintln(f, text)
+	s.ok(err)
+	s.ok(f.Close())
+}
+
 // leave runs after the test's own context has ended.
 func (s *story) leave() {
 	dir := filepath.Join(the.evidence, s.ns)
@@ -112,6 +124,7 @@ func (s *story) applyFails(manifest string) string {
 	if err == nil {
 		s.Fatal("kubectl apply was expected to fail, and did not")
 	}
+	s.keep("kubectl.txt", err.Error())
 	return err.Error()
 }
 
