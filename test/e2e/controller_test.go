@@ -177,6 +177,9 @@ func steadyStateWritesNothing(s *story) {
 		return s.kubectl("get", "akvs/it", "secret/out", "-o", `jsonpath={range .items[*]}{.metadata.resourceVersion}{" "}{end}`)
 	}
 	before := revisions()
+	if len(strings.Fields(before)) != 2 {
+		s.Fatalf("resource versions %q; want two", before)
+	}
 	s.akvs("clock", "secret", "clock", opaque("clock"))
 	for range 3 {
 		s.becomes("clock", "value", s.secret("clock"))

@@ -104,8 +104,15 @@ var workloadIdentityArgs = []string{
 	"--set", "global.workloadIdentity.clientId=" + federated, "--set", "global.workloadIdentity.tenantId=" + tenant,
 }
 
+// workloadIdentity mounts nothing of the node, so nothing less than the
+// restricted standard is needed.
 func workloadIdentity(s *story) {
-	s.upgrade(workloadIdentityArgs...)
+	const standard = "pod-security.kubernetes.io/enforce"
+	s.kubectl("label", "namespace", harness.Namespace, standard+"=restricted")
+	s.Cleanup(func() {
+		_, _ = the.Kubectl(s.afterwards(), "", "label", "namespace", harness.Namespace, standard+"-")
+	})
+	s.upgrade(append(workloadIdentityArgs, "--set", "env_injector.podAnnotations.again=yes")...) // replaces the webhook's pods too
 	s.bothHalvesWork("federated")
 	for _, component := range []string{"controller", "broker"} {
 		spec := s.product("get", "deployment", harness.Release+"-"+component, "-o", "yaml")
