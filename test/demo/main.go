@@ -14,7 +14,6 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,12 +23,12 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx))
+	os.Exit(run())
 }
 
-func run(ctx context.Context) int {
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	only := flag.String("only", "", "deploy: install on the running test cluster and play nothing")
 	flag.Parse()
 	s := newStory(os.Stdout)
@@ -60,10 +59,10 @@ func run(ctx context.Context) int {
 // deploy is `make deploy`.
 func (d *demo) deploy(ctx context.Context) int {
 	if err := d.cluster.Install(ctx, d.images); err != nil {
-		d.story.failed(err, "test/cluster/kubectl get pods,events -A")
+		d.failed(err, "test/cluster/kubectl get pods,events -A")
 		return 1
 	}
-	fmt.Fprintf(d.story.out, "installed in %s\n", d.story.elapsed())
+	d.print("installed in %s\n", d.elapsed())
 	return 0
 }
 
@@ -77,9 +76,9 @@ func (d *demo) whole(ctx context.Context) int {
 		}()
 	}
 	if err := d.play(ctx); err != nil {
-		d.story.failed(err, d.look)
+		d.failed(err, d.look)
 		return 1
 	}
-	fmt.Fprintf(d.story.out, "\n%s in %s.\n", d.story.paint(bold, "Both examples work"), d.story.elapsed())
+	d.print("\n%s in %s.\n", d.paint(bold, "Both examples work"), d.elapsed())
 	return 0
 }

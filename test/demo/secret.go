@@ -160,7 +160,7 @@ func (d *demo) follows(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("Secret %s is not what the vault holds after %s", secretName, patience)
+			return fmt.Errorf("after %[2]s the Secret %[1]s is still not what the vault holds", secretName, patience)
 		case <-time.After(time.Second):
 		}
 	}

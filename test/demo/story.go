@@ -42,18 +42,21 @@ func (s *story) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
+// print ignores what a person's terminal does not take: there is nobody to tell.
+func (s *story) print(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format, args...) }
+
 func (s *story) chapter(title string) {
-	fmt.Fprintf(s.out, "\n%s\n", s.paint(bold, title))
+	s.print("\n%s\n", s.paint(bold, title))
 }
 
 func (s *story) step(what string) {
 	s.steps++
-	fmt.Fprintf(s.out, "\n%s %s\n", s.paint(bold, fmt.Sprintf("%d.", s.steps)), what)
+	s.print("\n%s %s\n", s.paint(bold, fmt.Sprintf("%d.", s.steps)), what)
 }
 
 // typed shows a command as a user would type it.
 func (s *story) typed(command string) {
-	fmt.Fprintf(s.out, "   %s\n", s.paint(cyan, "$ "+strings.ReplaceAll(strings.TrimSpace(command), "\n", "\n   > ")))
+	s.print("   %s\n", s.paint(cyan, "$ "+strings.ReplaceAll(strings.TrimSpace(command), "\n", "\n   > ")))
 }
 
 // shown is output of a command, at most limit lines of it.
@@ -61,21 +64,21 @@ func (s *story) shown(output string, limit int) {
 	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
 	for i, line := range lines {
 		if i == limit {
-			fmt.Fprintf(s.out, "   %s\n", s.paint(faint, fmt.Sprintf("… %d more lines", len(lines)-limit)))
+			s.print("   %s\n", s.paint(faint, fmt.Sprintf("… %d more lines", len(lines)-limit)))
 			return
 		}
-		fmt.Fprintf(s.out, "   %s\n", s.paint(faint, line))
+		s.print("   %s\n", s.paint(faint, line))
 	}
 }
 
 func (s *story) proved(format string, args ...any) {
-	fmt.Fprintf(s.out, "   %s\n", s.paint(green, "✓ "+fmt.Sprintf(format, args...)))
+	s.print("   %s\n", s.paint(green, "✓ "+fmt.Sprintf(format, args...)))
 }
 
 func (s *story) failed(err error, look string) {
-	fmt.Fprintf(s.out, "\n%s\n", s.paint(red, "✗ "+err.Error()))
+	s.print("\n%s\n", s.paint(red, "✗ "+err.Error()))
 	if look != "" {
-		fmt.Fprintf(s.out, "  Where to look: %s\n", look)
+		s.print("  Where to look: %s\n", look)
 	}
 }
 

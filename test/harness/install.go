@@ -74,8 +74,10 @@ func (c *Cluster) Install(ctx context.Context, images Images, extra ...string) e
 		return err
 	}
 	c.say("installing the chart")
-	args := append([]string{"upgrade", "--install", release, "charts/akv2k8s", "--namespace", Namespace,
-		"--values", filepath.Join(values, "akv2k8s.yaml"), "--wait", "--timeout", installTimeout}, c.network()...)
+	args := append([]string{
+		"upgrade", "--install", release, "charts/akv2k8s", "--namespace", Namespace,
+		"--values", filepath.Join(values, "akv2k8s.yaml"), "--wait", "--timeout", installTimeout,
+	}, c.network()...)
 	return c.quietly(c.Command(ctx, helm, append(args, extra...)...))
 }
 
