@@ -13,7 +13,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -85,10 +84,14 @@ func play(ctx context.Context, c *harness.Cluster, root, evidence string) error 
 		return err
 	}
 	failed := follow(stdout, os.Stdout)
-	if err := cmd.Wait(); err != nil || failed > 0 {
-		return errors.Join(fmt.Errorf("%d tests failed", failed), err)
+	switch err := cmd.Wait(); {
+	case failed > 0:
+		return fmt.Errorf("%d tests failed", failed)
+	case err != nil:
+		return fmt.Errorf("running the tests: %w", err)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // event is a line of `go test -json`.
