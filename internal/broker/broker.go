@@ -84,29 +84,31 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request) {
 
 // guarded keeps a panic from ending the process, and its value from being seen:
 // it may have to do with what was being rendered.
+//
+// The request is read before it takes a slot: whoever sends one slowly must not
+// keep others from theirs.
 func (b *Broker) guarded(w http.ResponseWriter, r *http.Request) (o outcome) { //nolint:nonamedreturns // recover can speak through a named result only
-	select {
-	case b.slots <- struct{}{}:
-		defer func() { <-b.slots }()
-	default:
-		return unavailable(grant.Verdict{}, "the broker has too many requests at once", 0)
-	}
 	defer func() {
 		if recover() != nil {
 			b.log.Error("a request ended in a panic", "stack", stack())
 			o = failed()
 		}
 	}()
-	return b.respond(w, r)
-}
-
-// respond is the story of one request.
-func (b *Broker) respond(w http.ResponseWriter, r *http.Request) outcome {
 	token, container, refusal := parse(w, r)
 	if refusal != nil {
 		return *refusal
 	}
-	ctx := r.Context()
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+		return b.respond(r.Context(), token, container)
+	default:
+		return busy(grant.Verdict{})
+	}
+}
+
+// respond is the story of one request.
+func (b *Broker) respond(ctx context.Context, token, container string) outcome {
 	caller, err := b.cluster.Caller(ctx, token)
 	if err != nil {
 		return b.unauthenticated(ctx, err)

@@ -5,7 +5,9 @@ package broker_test
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -333,6 +335,39 @@ func TestTooManyRequests(t *testing.T) {
 		t.Errorf("status %d, %+v", got.status, got.failure)
 	}
 	close(release)
+	all.Wait()
+}
+
+// trickle is a body that does not come.
+type trickle struct{ entered, release chan struct{} }
+
+func (b trickle) Read([]byte) (int, error) {
+	b.entered <- struct{}{}
+	<-b.release
+	return 0, io.ErrUnexpectedEOF
+}
+
+// Whoever begins many requests and never finishes them keeps nobody out: that
+// takes no valid token.
+func TestUnfinishedRequestsKeepNobodyOut(t *testing.T) {
+	s := newStage(t)
+	const many = 512 // as many as are served at once
+	body := trickle{entered: make(chan struct{}, many), release: make(chan struct{})}
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, body)
+			r.Header.Set("Authorization", "Bearer none")
+			s.handler.ServeHTTP(httptest.NewRecorder(), r)
+		})
+	}
+	for range many {
+		<-body.entered
+	}
+	if got := s.ask(t, "good", "init"); got.status != http.StatusOK {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+	close(body.release)
 	all.Wait()
 }
 

@@ -82,6 +82,10 @@ func unavailable(v grant.Verdict, message string, after time.Duration) outcome {
 	}
 }
 
+func busy(v grant.Verdict) outcome {
+	return unavailable(v, "the broker has too many requests at once", 0)
+}
+
 func refused(v grant.Verdict, values grant.Values) outcome {
 	if values.Retry {
 		o := unavailable(v, "the values could not be read just now", values.RetryAfter)
