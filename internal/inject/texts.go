@@ -20,6 +20,9 @@ func texts(in *injection) {
 		for i, text := range t.Args {
 			in.argument(t, t.field("args", i), text, pending)
 		}
+		for i, m := range t.VolumeMounts {
+			in.mountPath(t, t.field("volumeMounts", i)+".subPathExpr", m.SubPathExpr, pending)
+		}
 	}
 }
 
@@ -55,6 +58,15 @@ func (in *injection) argument(t target, field, text string, pending map[string]b
 		if pending[name] {
 			in.refuse("container %q: %s uses $(%s), which is a placeholder and has no value when arguments are made: let the program read the variable, or a shell (sh -c 'exec program \"$%s\"')",
 				t.Name, field, name, name)
+		}
+	}
+}
+
+func (in *injection) mountPath(t target, field, text string, pending map[string]bool) {
+	for _, name := range references(text) {
+		if pending[name] {
+			in.refuse("container %q: %s uses $(%s), which is a placeholder and has no value when volumes are mounted: use another variable",
+				t.Name, field, name)
 		}
 	}
 }
