@@ -111,5 +111,9 @@ func (p *Pod) mirror() bool {
 	return is
 }
 
-// wrapped says that the container runs the wrapper already.
-func (t target) wrapped() bool { return len(t.Command) > 0 && t.Command[0] == brokerapi.Binary }
+// wrapped says that the container runs the wrapper already. A webhook that comes
+// after ours may have put a program of its own before it: wrapped twice, the
+// inner wrapper would miss the variables that the outer one removes.
+func (t target) wrapped() bool {
+	return len(t.Command) > 0 && slices.Contains(slices.Concat(t.Command, t.Args), brokerapi.Binary)
+}

@@ -49,6 +49,28 @@ func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 	})
 }
 
+// Another webhook may put its own program before the wrapper, whereupon ours is
+// asked again. The wrapper must not be put before that too: it clears the
+// variables that the inner one needs.
+func TestWrappedByAnotherWebhookToo(t *testing.T) {
+	t.Parallel()
+	out, _ := decide(t, []byte(`{"spec":{"containers":[{"name":"app","command":["/app"],"args":["-v"],"env":[{"name":"A","value":"my-secret@azurekeyvault"}]}]}}`))
+	var pod corev1.Pod
+	if err := json.Unmarshal(out, &pod); err != nil {
+		t.Fatal(err)
+	}
+	app := &pod.Spec.Containers[0]
+	app.Args = append(app.Command, app.Args...)
+	app.Command = []string{"/other/wrapper"}
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, report := decide(t, raw); again != nil {
+		t.Errorf("changed again:\n%s%s", report, cmp.Diff(string(raw), string(again)))
+	}
+}
+
 // inject2 decides and applies; it returns nil if the pod stays as it is.
 func inject2(t *rapid.T, raw []byte) ([]byte, bool) {
 	pod, err := inject.Read(raw)
