@@ -111,7 +111,10 @@ func (r *Resolver) command(ctx context.Context, req Request) (inject.Command, Ou
 	if c, ok := r.known.Get(key); ok {
 		return c.(inject.Command), OutcomeCached, nil //nolint:forcetypeassert // only commands are put in
 	}
-	c, err := r.shared(ctx, key, func(ctx context.Context) (inject.Command, error) {
+	// A flight is shared by those who ask the same repository alone: whoever names
+	// another's digest at a registry of their own would else decide how it ends.
+	flight := ref.Context().Name() + "\x00" + key
+	c, err := r.shared(ctx, flight, func(ctx context.Context) (inject.Command, error) {
 		return r.read(ctx, ref.Context().Digest(digest), req)
 	})
 	if err != nil {

@@ -321,6 +321,31 @@ func TestCommandSharesFlights(t *testing.T) {
 	}
 }
 
+// Anyone may name another's digest at a registry of their own, one that never
+// answers for instance. That is their affair alone.
+func TestCommandSharesNoFlightsBetweenRegistries(t *testing.T) {
+	t.Parallel()
+	victim, attacker := newFixture(t), newFixture(t)
+	hash := victim.push(t, "app:1", runs(t, []string{"/entry"}, nil))
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	attacker.answer(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		w.WriteHeader(http.StatusNotFound)
+	})
+	r := resolver(time.Minute)
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = r.Command(t.Context(), ask(attacker, "app@"+hash.String())) })
+	<-asked // its flight has begun
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if got, err := r.Command(ctx, ask(victim, "app@"+hash.String())); err != nil || got.Entrypoint[0] != "/entry" {
+		t.Errorf("Command() = %v, %v", got, err)
+	}
+	close(release)
+	wg.Wait()
+}
+
 // A registry's name may resolve to where the node's credentials are.
 func TestTransportAvoidsMetadata(t *testing.T) {
 	t.Parallel()
