@@ -9,7 +9,6 @@ import (
 	_ "time/tzdata" // CronJob time zones
 
 	"github.com/spf13/cobra"
-
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	kubeproxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"

@@ -19,7 +19,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl auth plugins
 	"k8s.io/component-base/cli"
 	"k8s.io/component-base/logs"
