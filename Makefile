@@ -26,7 +26,7 @@ test: unit conformance apiserver cluster-test e2e demo ## everything: unit, conf
 
 .PHONY: unit
 unit: ## what needs no cluster, in seconds
-	go test ./api/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
+	go test -short ./api/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
 
 .PHONY: conformance
 conformance: ## Microsoft's own SDK test suites against the emulator
