@@ -66,13 +66,52 @@ type AzureKeyVaultSecretList struct {
 
 // AzureKeyVaultSecretSpec says which object, and where it should appear.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.secret) || self.vault.object.type == 'multi-key-value-secret' || has(self.output.secret.dataKey) || (has(self.output.secret.type) && self.output.secret.type != 'Opaque')",message="spec.output.secret.dataKey is required: it names the key of the Secret under which the value is kept"
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.secret) || has(self.output.secret.dataKey) || self.vault.object.type == 'multi-key-value-secret' || (has(self.output.secret.type) && (self.output.secret.type == 'kubernetes.io/tls' ? self.vault.object.type != 'key' : self.vault.object.type == 'secret' && self.output.secret.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg', 'kubernetes.io/ssh-auth']))",message="spec.output.secret.dataKey is required: it names the key of the Secret under which the value is kept"
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.configMap) || has(self.output.configMap.dataKey) || self.vault.object.type == 'multi-key-value-secret'",message="spec.output.configMap.dataKey is required: it names the key of the ConfigMap under which the value is kept"
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.format) || self.vault.object.type == 'key'",message="spec.output.format is for objects of type key alone"
 type AzureKeyVaultSecretSpec struct {
 	Vault Vault `json:"vault"`
+	// Refresh says when the Controller looks for changes in the vault.
+	// +optional
+	Refresh *Refresh `json:"refresh,omitempty"`
 	// Where the Controller keeps the object. Leave it out to use the object with
 	// the Env Injector alone.
 	// +optional
 	Output Output `json:"output,omitempty,omitzero"`
+}
+
+// RefreshPolicy says when the vault is asked again.
+//
+// +kubebuilder:validation:Enum=Periodic;OnChange;Once
+type RefreshPolicy string
+
+// When the vault is asked again.
+const (
+	// RefreshPeriodic asks at every interval. It is the default.
+	RefreshPeriodic RefreshPolicy = "Periodic"
+	// RefreshOnChange asks when the AzureKeyVaultSecret changes, when somebody
+	// changes the output, and when RefreshAnnotation does.
+	RefreshOnChange RefreshPolicy = "OnChange"
+	// RefreshOnce asks until the output is there, and again only when that is gone
+	// or is to be another.
+	RefreshOnce RefreshPolicy = "Once"
+)
+
+// Refresh says when the Controller looks for changes in the vault.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.interval) || !has(self.policy) || self.policy == 'Periodic'",message="interval is for the policy Periodic alone"
+type Refresh struct {
+	// Policy: Periodic (the default), OnChange or Once.
+	// +optional
+	Policy RefreshPolicy `json:"policy,omitempty"`
+	// Interval between two looks, such as 90s, 10m or 24h, in place of the
+	// Controller's own. The Controller has a floor: what is below counts as the
+	// floor.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=24
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$') && self.matches('[1-9]')",message="must be a time in hours, minutes and seconds, such as 24h, 10m, 1h30m or 90s"
+	Interval *metav1.Duration `json:"interval,omitempty"`
 }
 
 // Vault names the vault and the object in it.
@@ -123,7 +162,11 @@ type Output struct {
 	// ConfigMap to keep equal to the object.
 	// +optional
 	ConfigMap *ConfigMapOutput `json:"configMap,omitempty"`
-	// Transform changes the value before it is written, step by step.
+	// Format of a key: pem (the public key, PKIX), jwk (its JSON Web Key) or modulus
+	// (base64url of an RSA modulus, what is written when left out).
+	// +optional
+	Format KeyFormat `json:"format,omitempty"`
+	// Transform changes the value of a secret before it is written, step by step.
 	// +optional
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=atomic
@@ -134,6 +177,21 @@ type Output struct {
 	// +listType=atomic
 	Transforms []Transform `json:"transforms,omitempty"`
 }
+
+// KeyFormat is how the public part of a key is written.
+//
+// +kubebuilder:validation:Enum=pem;jwk;modulus
+type KeyFormat string
+
+// How the public part of a key is written.
+const (
+	// FormatPEM is a PUBLIC KEY block, PKIX.
+	FormatPEM KeyFormat = "pem"
+	// FormatJWK is a JSON Web Key (RFC 7517) with the key's public members.
+	FormatJWK KeyFormat = "jwk"
+	// FormatModulus is base64url, without padding, of the modulus of an RSA key.
+	FormatModulus KeyFormat = "modulus"
+)
 
 // Transform is one step.
 //
@@ -149,6 +207,7 @@ type SecretOutput struct {
 	// Type of the Secret, Opaque when left out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])",message="Kubernetes itself acts upon Secrets of this type; choose another"
 	Type string `json:"type,omitempty"`
 	// DataKey is the key under which the value is kept. Types that fix their own
 	// keys, such as kubernetes.io/tls, do not use it.
@@ -161,6 +220,35 @@ type SecretOutput struct {
 	// +optional
 	// +kubebuilder:validation:Enum=ensureserverfirst
 	ChainOrder string `json:"chainOrder,omitempty"`
+	// AddAuth adds to each registry of a kubernetes.io/dockerconfigjson the auth
+	// that belongs to its username and password.
+	// +optional
+	AddAuth bool `json:"addAuth,omitempty"`
+
+	OutputOptions `json:",inline"`
+}
+
+// OutputOptions are what Secret and ConfigMap outputs have in common.
+type OutputOptions struct {
+	// Labels of the output. Left out, it carries those of the AzureKeyVaultSecret
+	// but for the ones that belong to kubectl, Helm, Argo CD and Flux.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Labels map[string]string `json:"labels,omitempty"`
+	// Annotations of the output, as Labels.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.matches('^([^/]*[.])?(kubernetes|k8s)[.]io/'))",message="annotations below kubernetes.io and k8s.io make Kubernetes act; they cannot be set on an output"
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Immutable outputs cannot be edited. A new value replaces the whole object,
+	// and pods that use it must be restarted.
+	// +optional
+	Immutable bool `json:"immutable,omitempty"`
+	// Adopt keeps keys in an object that exists already and carries the annotation
+	// spv.no/adopt-by with the name of this AzureKeyVaultSecret. What else is in it
+	// stays, also when the AzureKeyVaultSecret is deleted.
+	// +optional
+	Adopt bool `json:"adopt,omitempty"`
 }
 
 // ConfigMapOutput describes the ConfigMap.
@@ -169,15 +257,20 @@ type ConfigMapOutput struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 	Name string `json:"name"`
-	// DataKey is the key under which the value is kept.
+	// DataKey is the key under which the value is kept. The entries of a
+	// multi-key-value-secret have their own keys.
+	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be letters, digits, '-', '_' and '.'"
-	DataKey string `json:"dataKey"`
+	DataKey string `json:"dataKey,omitempty"`
+
+	OutputOptions `json:",inline"`
 }
 
 // AzureKeyVaultSecretStatus says what the Controller last made of it.
 type AzureKeyVaultSecretStatus struct {
-	// Conditions: Ready, and Stalled while a person must act.
+	// Conditions: Ready, Stalled while a person must act, and Valid for an object
+	// with a validity.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -189,6 +282,17 @@ type AzureKeyVaultSecretStatus struct {
 	// ObjectVersion is the version of the vault object in the output.
 	// +optional
 	ObjectVersion string `json:"objectVersion,omitempty"`
+	// Expires is when the vault object expires, if it does.
+	// +optional
+	Expires *metav1.Time `json:"expires,omitempty"`
+	// NotBefore is when the vault object begins to be valid, if it says.
+	// +optional
+	NotBefore *metav1.Time `json:"notBefore,omitempty"`
+	// HandledRefresh is the value of the annotation spv.no/refresh that was last
+	// acted upon, its first 64 characters.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	HandledRefresh string `json:"handledRefresh,omitempty"`
 	// SecretName is the Secret that was last written.
 	// +optional
 	SecretName string `json:"secretName,omitempty"`

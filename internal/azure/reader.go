@@ -205,8 +205,8 @@ func (c *client) readSecret(ctx context.Context, ref vault.Reference) (vault.Obj
 	if resp.ContentType != nil {
 		obj.ContentType = *resp.ContentType
 	}
-	if resp.Attributes != nil && resp.Attributes.Updated != nil {
-		obj.Updated = *resp.Attributes.Updated
+	if a := resp.Attributes; a != nil {
+		obj.Updated, obj.NotBefore, obj.Expires = instant(a.Updated), instant(a.NotBefore), instant(a.Expires)
 	}
 	return obj, nil
 }
@@ -220,8 +220,8 @@ func (c *client) readCertificate(ctx context.Context, ref vault.Reference) (vaul
 		return vault.Object{}, errAnswer // requested, and not signed yet
 	}
 	obj := vault.Object{Version: resp.ID.Version(), Certificate: resp.CER}
-	if resp.Attributes != nil && resp.Attributes.Updated != nil {
-		obj.Updated = *resp.Attributes.Updated
+	if a := resp.Attributes; a != nil {
+		obj.Updated, obj.NotBefore, obj.Expires = instant(a.Updated), instant(a.NotBefore), instant(a.Expires)
 	}
 	return obj, nil
 }
@@ -239,8 +239,16 @@ func (c *client) readKey(ctx context.Context, ref vault.Reference) (vault.Object
 		k.Curve = string(*resp.Key.Crv)
 	}
 	obj := vault.Object{Version: resp.Key.KID.Version(), Key: k}
-	if resp.Attributes != nil && resp.Attributes.Updated != nil {
-		obj.Updated = *resp.Attributes.Updated
+	if a := resp.Attributes; a != nil {
+		obj.Updated, obj.NotBefore, obj.Expires = instant(a.Updated), instant(a.NotBefore), instant(a.Expires)
 	}
 	return obj, nil
+}
+
+// instant is the zero time for what the vault does not say.
+func instant(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }

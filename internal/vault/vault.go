@@ -45,6 +45,8 @@ type Object struct {
 	Certificate []byte // DER of a certificate's leaf, when read without PrivateKey
 	Key         Key    // public part, when Kind is key
 	Updated     time.Time
+	NotBefore   time.Time // zero when the vault names none; the vault gives the object all the same
+	Expires     time.Time // as NotBefore
 }
 
 // Key is the public part of a key, as JWK names it (RFC 7518 section 6).
