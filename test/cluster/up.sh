@@ -2,6 +2,9 @@
 # From nothing to a running one-node Kubernetes cluster. It lives in namespaces
 # of its own: the machine's interfaces, firewall, mounts and sysctls stay as they
 # are. down.sh ends it.
+#
+#   up.sh           installs, builds and starts
+#   up.sh prepare   installs and builds, and starts nothing
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/config.sh"
 . "$HERE/cgroup.sh"
@@ -45,7 +48,7 @@ static_busybox() {
 		work=$(mktemp -d "$CACHE/.busybox.XXXXXX")
 		chmod 0755 "$work" # for apt's own user
 		if ! (cd "$work" && { apt-get download -qq busybox-static || { apt-get update -qq && apt-get download -qq busybox-static; }; } &&
-			dpkg-deb -x busybox-static_*.deb . && mv -T "$(find . -type f -name busybox)" "$kept") >/dev/null 2>&1 </dev/null; then
+			dpkg-deb -x busybox-static_*.deb . && mv -T "$(find . -type f -path '*bin/busybox')" "$kept") >/dev/null 2>&1 </dev/null; then
 			rm -rf "$work"
 			die "fetching the package busybox-static failed"
 		fi
@@ -133,6 +136,7 @@ main() {
 	packages
 	busybox=$(static_busybox)
 	programs=$(ELAPSED=$SECONDS "$HERE/build.sh")
+	[[ ${1:-} != prepare ]] || return 0
 	say "starting"
 	trap 'keep_logs; "$HERE/down.sh"' EXIT
 	start "$programs" "$busybox"
@@ -150,4 +154,4 @@ keep_logs() {
 	echo "test cluster: did not start; its logs are in $logs" >&2
 }
 
-main
+main "$@"

@@ -45,6 +45,7 @@ machine() {
 		! -path '/var/lib/apt/*' ! -path '/var/lib/dpkg/*' 2>/dev/null | sort
 }
 
+"$HERE/up.sh" prepare || exit 1 # packages that are installed stay installed
 before=$(machine)
 unchanged() { # the kernel and the machine's own init take a moment to clear away what has ended
 	local changes
