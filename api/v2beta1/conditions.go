@@ -48,3 +48,7 @@ const (
 	EventErrAzureVault     = "ErrAzureVault"     // a vault did not give an object
 	EventErrResourceExists = "ErrResourceExists" // an output is somebody else's
 )
+
+// EventReleased is about an output in which something was left behind when its
+// AzureKeyVaultSecret went.
+const EventReleased = "Released"

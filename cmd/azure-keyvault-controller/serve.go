@@ -18,6 +18,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/config"
 	"github.com/akv2k8s/akv2k8s/internal/controller"
+	"github.com/akv2k8s/akv2k8s/internal/plan"
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
 )
 
@@ -41,7 +42,8 @@ func serve(ctx context.Context, cfg config.Controller, getenv func(string) strin
 		return err
 	}
 	caches, err := controller.Setup(ctx, mgr, reader, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
-		Interval: cfg.Resync, Concurrency: cfg.Concurrency, Registry: metrics.Registry,
+		Settings:    plan.Settings{Interval: cfg.Resync, Floor: cfg.MinRefresh, Warning: cfg.ExpiryWarning},
+		Concurrency: cfg.Concurrency, StatusRate: cfg.StatusRate, Registry: metrics.Registry,
 	})
 	if err != nil {
 		return err

@@ -79,9 +79,9 @@ func NewManager(cfg *rest.Config, o Options) (ctrl.Manager, error) { //nolint:ir
 		Scheme: Scheme(),
 		Logger: logr.FromSlogHandler(o.Log.Handler()),
 		Cache:  cached,
-		// Should anyone ask the manager's client for a Secret, it must not start
-		// to cache them all.
-		Client:                  client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+		// Should anyone ask the manager's client for an output's contents, it must not
+		// start to cache them all.
+		Client:                  client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
 		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		LeaderElection:          o.Elect,
 		LeaderElectionID:        o.ElectionID,
@@ -103,15 +103,17 @@ func caches(o Options) (cache.Options, error) {
 	if err != nil {
 		return cache.Options{}, errors.New("the label selector of --object-labels does not parse: want key=value,key2=value2")
 	}
+	// Only the outputs, and of them only the metadata, because metadata is all that
+	// anyone watches.
+	outputs := cache.ByObject{
+		Label:     labels.SelectorFromSet(labels.Set{v2beta1.OutputLabel: v2beta1.OutputLabelValue}),
+		Transform: dropAnnotations,
+	}
 	out := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
 			&v2beta1.AzureKeyVaultSecret{}: {Label: selector},
-			// Only the outputs, and of them only the metadata, because metadata is
-			// all that anyone watches.
-			&corev1.Secret{}: {
-				Label:     labels.SelectorFromSet(labels.Set{v2beta1.OutputLabel: v2beta1.OutputLabelValue}),
-				Transform: dropAnnotations,
-			},
+			&corev1.Secret{}:               outputs,
+			&corev1.ConfigMap{}:            outputs,
 		},
 	}
 	if !o.AllNamespaces {

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
 	"github.com/akv2k8s/akv2k8s/internal/render"
@@ -40,8 +41,9 @@ func write(change ...func(*plan.Write)) plan.Write {
 	no, yes := false, true
 	w := plan.Write{
 		Namespace: "ns", Name: "out", Manager: "akvs-uid-a",
-		Owner:   metav1.OwnerReference{APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: "a", UID: "uid-a", Controller: &no, BlockOwnerDeletion: &yes},
-		Payload: render.Payload{Type: corev1.SecretTypeOpaque, Data: map[string]secret.Value{"k": secret.New([]byte("one"))}},
+		Owner:   &metav1.OwnerReference{APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: "a", UID: "uid-a", Controller: &no, BlockOwnerDeletion: &yes},
+		Labels:  map[string]string{v2beta1.OutputLabel: v2beta1.OutputLabelValue},
+		Payload: render.Payload{Kind: render.Secret, Type: corev1.SecretTypeOpaque, Data: map[string]secret.Value{"k": secret.New([]byte("one"))}},
 	}
 	for _, c := range change {
 		c(&w)
@@ -53,17 +55,17 @@ func TestApplyThenGet(t *testing.T) {
 	t.Parallel()
 	c := newClient(interceptor.Funcs{})
 	outputs := cluster.NewOutputs(c, c)
-	if o, err := outputs.Get(t.Context(), key); o != nil || err != nil {
+	if o, err := outputs.Get(t.Context(), render.Secret, key); o != nil || err != nil {
 		t.Fatalf("a Secret that does not exist: %v, %v", o, err)
 	}
 	if err := outputs.Apply(t.Context(), write()); err != nil {
 		t.Fatal(err)
 	}
-	o, err := outputs.Get(t.Context(), key)
+	o, err := outputs.Get(t.Context(), render.Secret, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !o.Labelled || len(o.Owners) != 1 || o.Owners[0].UID != "uid-a" || o.Type != corev1.SecretTypeOpaque {
+	if o.Labels[v2beta1.OutputLabel] != v2beta1.OutputLabelValue || len(o.Owners) != 1 || o.Owners[0].UID != "uid-a" || o.Type != corev1.SecretTypeOpaque {
 		t.Errorf("observed %+v", o)
 	}
 	if diff := cmp.Diff(map[string][]string{"k": {"akvs-uid-a"}}, o.Managers); diff != "" {
@@ -77,7 +79,7 @@ func TestApplyThenGet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, err = outputs.Get(t.Context(), key); err != nil {
+	if o, err = outputs.Get(t.Context(), render.Secret, key); err != nil {
 		t.Fatal(err)
 	}
 	if _, still := o.Data["k"]; still || !o.Data["other"].Equal(secret.New([]byte("two"))) {
@@ -124,7 +126,7 @@ func TestGetKeepsTheAPIServersTextIn(t *testing.T) {
 	c := newClient(interceptor.Funcs{Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 		return errors.New(canary)
 	}})
-	if _, err := cluster.NewOutputs(c, c).Get(t.Context(), key); err == nil || strings.Contains(err.Error(), canary) {
+	if _, err := cluster.NewOutputs(c, c).Get(t.Context(), render.Secret, key); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("error %v", err)
 	}
 }

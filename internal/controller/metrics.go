@@ -22,6 +22,7 @@ const (
 	operationSync   = "sync"   // a read of the vault
 	operationAdd    = "add"    // an output made
 	operationUpdate = "update" // an output rewritten
+	operationDelete = "delete" // an output, or a part of one, taken away
 
 	objectVault  = "AzureKeyVault"
 	objectOutput = "AzureKeyVaultSecret"
@@ -43,7 +44,8 @@ type Metrics struct {
 //	akv2k8s_vault_last_success_timestamp_seconds                when a vault last gave an object
 //
 // and, with the census, akv2k8s_resources{ready,reason}: status and reason of the
-// condition Ready.
+// condition Ready; akv2k8s_objects{validity}: reason of the condition Valid, or
+// Unlimited for objects without a validity.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -60,7 +62,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "akv2k8s_vault_last_success_timestamp_seconds", Help: "When a vault last gave an object, as Unix time.",
 		}, nil),
 	}
-	for _, series := range [][]string{{operationSync, objectVault}, {operationAdd, objectOutput}, {operationUpdate, objectOutput}} {
+	for _, series := range [][]string{{operationSync, objectVault}, {operationAdd, objectOutput}, {operationUpdate, objectOutput}, {operationDelete, objectOutput}} {
 		m.syncs.WithLabelValues(series...) // so that a rate can be taken of the first failure
 		m.failed.WithLabelValues(series...)
 	}
@@ -77,7 +79,7 @@ var outcomes = []struct {
 	{vault.ErrNotFound, "not_found"},
 	{vault.ErrDisabled, "disabled"},
 	{vault.ErrForbidden, "forbidden"},
-	{vault.ErrFirewall, "forbidden"},
+	{vault.ErrFirewall, "network_denied"},
 	{vault.ErrSignIn, "sign_in"},
 }
 
@@ -113,6 +115,13 @@ func (m *Metrics) wrote(made bool, err error) {
 	if made {
 		operation = operationAdd
 	}
+	m.changed(operation, err)
+}
+
+// released counts an output, or a part of one, that was taken away.
+func (m *Metrics) released(err error) { m.changed(operationDelete, err) }
+
+func (m *Metrics) changed(operation string, err error) {
 	m.syncs.WithLabelValues(operation, objectOutput).Inc()
 	if err != nil && !errors.Is(err, plan.ErrChanged) {
 		m.failed.WithLabelValues(operation, objectOutput).Inc()
@@ -124,16 +133,22 @@ func (m *Metrics) wrote(made bool, err error) {
 type census struct {
 	list    client.Reader
 	elected <-chan struct{}
-	desc    *prometheus.Desc
+	ready   *prometheus.Desc
+	valid   *prometheus.Desc
 }
 
 func newCensus(list client.Reader, elected <-chan struct{}) *census {
-	return &census{list: list, elected: elected, desc: prometheus.NewDesc("akv2k8s_resources",
-		"AzureKeyVaultSecrets by the status and reason of their Ready condition.", []string{"ready", "reason"}, nil)}
+	return &census{
+		list: list, elected: elected,
+		ready: prometheus.NewDesc("akv2k8s_resources",
+			"AzureKeyVaultSecrets by the status and reason of their Ready condition.", []string{"ready", "reason"}, nil),
+		valid: prometheus.NewDesc("akv2k8s_objects",
+			"Vault objects in outputs by their validity.", []string{"validity"}, nil),
+	}
 }
 
 // Describe implements prometheus.Collector.
-func (c *census) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+func (c *census) Describe(out chan<- *prometheus.Desc) { out <- c.ready; out <- c.valid }
 
 // Collect implements prometheus.Collector.
 func (c *census) Collect(out chan<- prometheus.Metric) {
@@ -146,13 +161,42 @@ func (c *census) Collect(out chan<- prometheus.Metric) {
 	if err := c.list.List(context.Background(), &list, client.UnsafeDisableDeepCopy); err != nil {
 		return // the cache has not started; there is nothing to count yet
 	}
-	counts := map[[2]string]float64{}
+	counts, validities := map[[2]string]float64{}, noneOf(validityLabels)
 	for i := range list.Items {
 		counts[verdict(&list.Items[i])]++
+		if list.Items[i].Status.ObjectVersion != "" {
+			validities[validity(&list.Items[i])]++
+		}
 	}
 	for labels, n := range counts {
-		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, n, labels[:]...)
+		out <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, n, labels[:]...)
 	}
+	for label, n := range validities {
+		out <- prometheus.MustNewConstMetric(c.valid, prometheus.GaugeValue, n, label)
+	}
+}
+
+// unlimited is the label of an object that says of no time that it is not valid.
+const unlimited = "Unlimited"
+
+// validityLabels are all told, also at zero, so that an alert sees them come.
+var validityLabels = []string{
+	unlimited, v2beta1.ReasonValid, v2beta1.ReasonNearExpiry, v2beta1.ReasonExpired, v2beta1.ReasonNotYetValid,
+}
+
+func noneOf(labels []string) map[string]float64 {
+	out := map[string]float64{}
+	for _, label := range labels {
+		out[label] = 0
+	}
+	return out
+}
+
+func validity(akvs *v2beta1.AzureKeyVaultSecret) string {
+	if c := meta.FindStatusCondition(akvs.Status.Conditions, v2beta1.ConditionValid); c != nil {
+		return c.Reason
+	}
+	return unlimited
 }
 
 func verdict(akvs *v2beta1.AzureKeyVaultSecret) [2]string {

@@ -3,7 +3,8 @@
 // Package controller keeps the output of each AzureKeyVaultSecret equal to its
 // vault object: it gathers facts, has package plan decide, applies, and reports.
 // It has no opinions of its own, keeps no value, and writes nothing while nothing
-// changes.
+// changes. A second loop, Releaser (releaser.go), takes outputs away that nobody
+// asks for any more.
 //
 // Start at Reconcile; Setup (setup.go) says what wakes it.
 package controller
@@ -17,7 +18,10 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,14 +29,15 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
+	"github.com/akv2k8s/akv2k8s/internal/render"
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// Outputs are the Secrets of the cluster.
+// Outputs are the Secrets and ConfigMaps of the cluster.
 type Outputs interface {
-	// Get returns nil for a Secret that does not exist.
-	Get(context.Context, types.NamespacedName) (*plan.Observed, error)
+	// Get returns nil for an object that does not exist.
+	Get(context.Context, render.Kind, types.NamespacedName) (*plan.Observed, error)
 	// Apply fails with the errors of package plan.
 	Apply(context.Context, plan.Write) error
 }
@@ -41,14 +46,22 @@ type Outputs interface {
 type Parts struct {
 	Vault   vault.Reader
 	Outputs Outputs
+	Rivals  Rivals
 	Status  client.SubResourceWriter // of AzureKeyVaultSecrets
 	Events  events.EventRecorder
 	Metrics *Metrics
 	Clock   func() time.Time
-	// Interval says when to look again; each call may answer differently, so that
-	// resources spread out. Zero is never.
-	Interval func() time.Duration
+	// Settings are the operator's; each call may answer with another jitter, so that
+	// resources spread out.
+	Settings func() plan.Settings
+	// Pace bounds how fast resources that were ready are said not to be, lest a
+	// permission withdrawn from ten thousand of them is a storm for the API server.
+	Pace *rate.Limiter
 }
+
+// Rivals finds who else in the namespace of an AzureKeyVaultSecret asks for an
+// output.
+type Rivals func(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error)
 
 // Reconciler keeps outputs equal to their vault objects. It is safe for
 // concurrent use on different resources.
@@ -70,55 +83,67 @@ var errStatus = errors.New("the status could not be written")
 // Reconcile gathers facts, decides, applies, and reports. Only Decide thinks.
 func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (reconcile.Result, error) {
 	if !akvs.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, nil // outputs are owned: garbage collection takes them
+		return reconcile.Result{}, nil // the Releaser and garbage collection take its outputs
 	}
 	facts, err := r.gather(ctx, akvs)
 	if err != nil || ctx.Err() != nil { // a read that our own end cut short says nothing
 		return reconcile.Result{}, err
 	}
 	intent := plan.Decide(facts)
-	intent = intent.Settle(r.apply(ctx, facts, intent))
+	intent = intent.Settle(r.apply(ctx, intent))
 	return r.report(ctx, akvs, intent)
 }
 
 func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (plan.Facts, error) {
-	facts := plan.Facts{AKVS: akvs, Failures: r.failures.of(akvs.UID), Interval: r.Interval()}
-	if ref, ok := plan.Reference(akvs); ok {
-		facts.Object, facts.FetchErr = r.read(ctx, ref)
-		// The output is looked at last: what is decided upon should be fresh.
+	facts := plan.Facts{
+		AKVS: akvs, Outputs: plan.Asked(akvs.Spec), Answers: map[vault.Reference]plan.Answer{},
+		Failures: r.failures.of(akvs.UID), Settings: r.Settings(), Now: r.Clock(),
+	}
+	for i := range facts.Outputs {
+		o := &facts.Outputs[i]
 		var err error
-		facts.Observed, err = r.Outputs.Get(ctx, types.NamespacedName{Namespace: akvs.Namespace, Name: akvs.Spec.Output.Secret.Name})
-		if err != nil {
+		if o.Observed, err = r.Outputs.Get(ctx, o.Kind, types.NamespacedName{Namespace: akvs.Namespace, Name: o.Name}); err != nil {
+			return plan.Facts{}, err
+		}
+		if o.Rivals, err = r.Rivals(ctx, akvs, *o); err != nil {
 			return plan.Facts{}, err
 		}
 	}
-	facts.Now = r.Clock()
+	for _, ref := range facts.Reads() {
+		facts.Answers[ref] = r.read(ctx, ref)
+	}
 	return facts, nil
 }
 
-func (r *Reconciler) read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
+func (r *Reconciler) read(ctx context.Context, ref vault.Reference) plan.Answer {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	start := r.Clock()
 	obj, err := r.Vault.Read(ctx, ref)
 	r.Metrics.read(ref.Kind, err, r.Clock().Sub(start))
-	return obj, err
+	return plan.Answer{Object: obj, Err: err}
 }
 
-func (r *Reconciler) apply(ctx context.Context, facts plan.Facts, in plan.Intent) error {
-	if in.Write == nil {
-		return nil
+// apply carries the writes out, each whatever became of the others.
+func (r *Reconciler) apply(ctx context.Context, in plan.Intent) []error {
+	errs := make([]error, len(in.Writes))
+	for i, w := range in.Writes {
+		errs[i] = r.write(ctx, w, in.Status.ObjectVersion)
 	}
-	err := r.Outputs.Apply(ctx, *in.Write)
-	r.Metrics.wrote(facts.Observed == nil, err)
-	log := logger(ctx).With("secret", in.Write.Name, telemetry.KeyVersion, in.Status.ObjectVersion)
+	return errs
+}
+
+func (r *Reconciler) write(ctx context.Context, w plan.Write, version string) error {
+	err := r.Outputs.Apply(ctx, w)
+	r.Metrics.wrote(w.UID == "", err)
+	log := logger(ctx).With("kind", w.Payload.Kind, "output", w.Name, telemetry.KeyVersion, version)
 	switch {
 	case errors.Is(err, plan.ErrChanged):
 		log.Debug("output changed meanwhile", telemetry.KeyError, err)
 	case err != nil:
 		log.Warn("writing the output failed", telemetry.KeyError, err)
 	default:
-		log.Info("wrote the output")
+		log.Info("wrote the output", "replaced", w.Replace != nil)
 	}
 	return err
 }
@@ -126,6 +151,11 @@ func (r *Reconciler) apply(ctx context.Context, facts plan.Facts, in plan.Intent
 func (r *Reconciler) report(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret, in plan.Intent) (reconcile.Result, error) {
 	r.failures.set(akvs.UID, in.Failures)
 	if !equality.Semantic.DeepEqual(akvs.Status, in.Status) {
+		if isReady(akvs.Status) && !isReady(in.Status) {
+			if err := r.Pace.Wait(ctx); err != nil {
+				return reconcile.Result{}, errStatus
+			}
+		}
 		before := akvs.DeepCopy()
 		akvs.Status = in.Status
 		if err := r.Status.Patch(ctx, akvs, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
@@ -133,12 +163,20 @@ func (r *Reconciler) report(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecr
 		}
 	}
 	for _, e := range in.Events {
-		r.Events.Eventf(akvs, nil, e.Type, e.Reason, "Sync", "%s", e.Note)
+		about := akvs
+		if e.About != nil {
+			about = &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: akvs.Namespace, Name: e.About.Name, UID: e.About.UID}}
+		}
+		r.Events.Eventf(about, nil, e.Type, e.Reason, "Sync", "%s", e.Note)
 	}
 	if in.Retry != nil {
 		return reconcile.Result{}, fmt.Errorf("trying again later: %w", in.Retry)
 	}
 	return reconcile.Result{RequeueAfter: in.Requeue}, nil
+}
+
+func isReady(s v2beta1.AzureKeyVaultSecretStatus) bool {
+	return meta.IsStatusConditionTrue(s.Conditions, v2beta1.ConditionReady)
 }
 
 // logger is the one that came with the request; it names the resource.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,9 +70,13 @@ func newStage(t *testing.T) *stage {
 		WithStatusSubresource(akvs).WithObjects(akvs).WithInterceptorFuncs(s.interceptors()).Build()
 	s.sut = reconcile.AsReconciler(s.cluster, controller.New(controller.Parts{
 		Vault: s.vault, Outputs: cluster.NewOutputs(s.cluster, s.cluster), Status: s.cluster.Status(), Events: s.events,
-		Metrics:  controller.NewMetrics(s.registry),
-		Clock:    func() time.Time { return time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC) },
-		Interval: func() time.Duration { return time.Hour },
+		Metrics: controller.NewMetrics(s.registry),
+		Clock:   func() time.Time { return time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC) },
+		Rivals: func(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error) {
+			return nil, nil
+		},
+		Settings: func() plan.Settings { return plan.Settings{Interval: time.Hour} },
+		Pace:     rate.NewLimiter(rate.Inf, 1),
 	}))
 	return s
 }
@@ -200,8 +205,8 @@ func TestReconcileKeepsTheOutputWhenTheVaultSaysNo(t *testing.T) {
 		ready  string
 		events int
 	}{
-		"Forbidden":   {vault.ErrForbidden, "False VaultForbidden", 1},
-		"NotFound":    {vault.ErrNotFound, "False VaultObjectNotFound", 1},
+		"Forbidden":   {vault.ErrForbidden, "False VaultForbidden", 2},
+		"NotFound":    {vault.ErrNotFound, "False VaultObjectNotFound", 2},
 		"Outage":      {vault.ErrUnavailable, "True Synced", 0},
 		"Unexplained": {errors.New("remote " + canary), "True Synced", 0},
 	} {
@@ -241,8 +246,8 @@ func TestReconcileTellsOfAnOutageOnce(t *testing.T) {
 			t.Fatalf("error %v, want %v for the backoff", err, vault.ErrUnavailable)
 		}
 	}
-	if got := s.heard(); len(got) != 1 || !strings.Contains(got[0], "VaultUnavailable") {
-		t.Errorf("events %q, want one", got)
+	if got := s.heard(); len(got) != 2 || !strings.Contains(got[0], "VaultUnavailable") || !strings.Contains(got[1], "ErrAzureVault") {
+		t.Errorf("events %q, want one under either reason", got)
 	}
 	if s.writes != writes {
 		t.Errorf("%d writes during an outage", s.writes-writes)
@@ -270,11 +275,13 @@ func TestReconcileReportsAFailedWrite(t *testing.T) {
 # TYPE akv2k8s_syncs_failed_total counter
 akv2k8s_syncs_failed_total{object="AzureKeyVault",operation="sync"} 0
 akv2k8s_syncs_failed_total{object="AzureKeyVaultSecret",operation="add"} 1
+akv2k8s_syncs_failed_total{object="AzureKeyVaultSecret",operation="delete"} 0
 akv2k8s_syncs_failed_total{object="AzureKeyVaultSecret",operation="update"} 0
 # HELP akv2k8s_syncs_total Reads of vaults and writes of outputs.
 # TYPE akv2k8s_syncs_total counter
 akv2k8s_syncs_total{object="AzureKeyVault",operation="sync"} 2
 akv2k8s_syncs_total{object="AzureKeyVaultSecret",operation="add"} 2
+akv2k8s_syncs_total{object="AzureKeyVaultSecret",operation="delete"} 0
 akv2k8s_syncs_total{object="AzureKeyVaultSecret",operation="update"} 0
 `
 	if err := testutil.GatherAndCompare(s.registry, strings.NewReader(want), "akv2k8s_syncs_total", "akv2k8s_syncs_failed_total"); err != nil {
@@ -294,7 +301,7 @@ func TestReconcileLeavesAForeignSecretAlone(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"theirs": "x"}, s.data(t)); diff != "" {
 		t.Errorf("data (-want +got):\n%s", diff)
 	}
-	if got := s.ready(t); got != "False OutputConflict" {
+	if got := s.ready(t); got != "False OutputTaken" {
 		t.Errorf("Ready is %s", got)
 	}
 }

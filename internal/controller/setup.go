@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
@@ -26,22 +28,28 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
+	"github.com/akv2k8s/akv2k8s/internal/render"
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
 // Options of Setup.
 type Options struct {
-	Interval    time.Duration // between two looks at the same object; zero is never
-	Concurrency int           // resources in work at once
+	Settings    plan.Settings
+	Concurrency int // resources in work at once
+	StatusRate  int // how many ready resources are said not to be, per second
 	Registry    prometheus.Registerer
 }
 
 // reporter is the component that events name.
 const reporter = "azurekeyvaultcontroller"
 
-// byOutput indexes AzureKeyVaultSecrets by the Secret that they output to.
-const byOutput = "spec.output.secret.name"
+// The indexes of the caches.
+const (
+	byOutput   = "spec.output"  // AzureKeyVaultSecrets by kind and name of what they output to
+	byUID      = "metadata.uid" // AzureKeyVaultSecrets by UID
+	byClaimant = "claimant"     // outputs by the UIDs of the AzureKeyVaultSecrets that they name
+)
 
 // maxBackoff is how long a vault that does not answer is left alone at most.
 const maxBackoff = 5 * time.Minute
@@ -49,34 +57,112 @@ const maxBackoff = 5 * time.Minute
 // Setup adds the Controller to a manager. The returned check passes once the
 // caches are filled, which every replica does, so that whoever takes over starts
 // at once.
-func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs Outputs, o Options) (telemetry.Check, error) {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v2beta1.AzureKeyVaultSecret{}, byOutput, outputName)
-	if err != nil {
-		return nil, fmt.Errorf("indexing AzureKeyVaultSecrets: %w", err)
+func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs interface {
+	Outputs
+	Releases
+}, o Options) (telemetry.Check, error) {
+	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
+		return nil, err
 	}
-	check, err := synced(ctx, mgr.GetCache(), &v2beta1.AzureKeyVaultSecret{}, secretMetadata())
+	check, err := synced(ctx, mgr.GetCache(), &v2beta1.AzureKeyVaultSecret{}, metadata(render.Secret), metadata(render.ConfigMap))
 	if err != nil {
 		return nil, err
 	}
 	o.Registry.MustRegister(newCensus(mgr.GetClient(), mgr.Elected()))
+	m := NewMetrics(o.Registry)
 	r := New(Parts{
 		Vault:    v,
 		Outputs:  outputs,
+		Rivals:   rivals(mgr.GetClient()),
 		Status:   mgr.GetClient().Status(),
 		Events:   mgr.GetEventRecorder(reporter),
-		Metrics:  NewMetrics(o.Registry),
+		Metrics:  m,
 		Clock:    time.Now,
-		Interval: func() time.Duration { return jitter(o.Interval, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
+		Settings: func() plan.Settings { return jittered(o.Settings, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
+		Pace:     rate.NewLimiter(rate.Limit(o.StatusRate), o.StatusRate),
 	})
-	return check, r.watch(mgr, o.Concurrency)
+	if err := r.watch(mgr, o.Concurrency); err != nil {
+		return nil, err
+	}
+	for _, kind := range []render.Kind{render.Secret, render.ConfigMap} {
+		releaser := &Releaser{
+			Kind: kind, Outputs: outputs, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
+			Events: mgr.GetEventRecorder(reporter), Metrics: m,
+		}
+		if err := releaser.watch(mgr, o.Concurrency); err != nil {
+			return nil, err
+		}
+	}
+	return check, nil
+}
+
+// index makes the caches answer what is asked of them at each look.
+func index(ctx context.Context, indexer client.FieldIndexer) error {
+	akvs := &v2beta1.AzureKeyVaultSecret{}
+	return errors.Join(
+		indexer.IndexField(ctx, akvs, byOutput, outputsOf),
+		indexer.IndexField(ctx, akvs, byUID, func(o client.Object) []string { return []string{string(o.GetUID())} }),
+		indexer.IndexField(ctx, metadata(render.Secret), byClaimant, claimantsOf),
+		indexer.IndexField(ctx, metadata(render.ConfigMap), byClaimant, claimantsOf),
+	)
+}
+
+func outputsOf(o client.Object) []string {
+	akvs, ok := o.(*v2beta1.AzureKeyVaultSecret)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, asked := range plan.Asked(akvs.Spec) {
+		out = append(out, outputKey(asked.Kind, asked.Name))
+	}
+	return out
+}
+
+func outputKey(kind render.Kind, name string) string { return string(kind) + "/" + name }
+
+func claimantsOf(o client.Object) []string {
+	var out []string
+	for _, uid := range plan.Claimants(o) {
+		out = append(out, string(uid))
+	}
+	return out
+}
+
+// asking are those of a namespace that ask for an output, in no order.
+func asking(ctx context.Context, list client.Reader, namespace string, kind render.Kind, name string) ([]v2beta1.AzureKeyVaultSecret, error) {
+	var found v2beta1.AzureKeyVaultSecretList
+	err := list.List(ctx, &found, client.InNamespace(namespace), client.MatchingFields{byOutput: outputKey(kind, name)})
+	if err != nil {
+		return nil, fmt.Errorf("finding who outputs to %s %s/%s: %w", kind, namespace, name, err)
+	}
+	return found.Items, nil
+}
+
+func rivals(list client.Reader) Rivals {
+	return func(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret, o plan.Output) ([]plan.Rival, error) {
+		found, err := asking(ctx, list, akvs.Namespace, o.Kind, o.Name)
+		if err != nil {
+			return nil, err
+		}
+		var out []plan.Rival
+		for i := range found {
+			if other := &found[i]; other.UID != akvs.UID && other.DeletionTimestamp.IsZero() {
+				out = append(out, plan.Rival{Name: other.Name, UID: other.UID, Created: other.CreationTimestamp})
+			}
+		}
+		return out, nil
+	}
 }
 
 func (r *Reconciler) watch(mgr ctrl.Manager, concurrency int) error {
 	warm := true
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("azurekeyvaultsecret").
-		For(&v2beta1.AzureKeyVaultSecret{}, builder.WithPredicates(r.specChanged())).
-		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(sharers(mgr.GetClient())),
+		For(&v2beta1.AzureKeyVaultSecret{}, builder.WithPredicates(r.changed())).
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(sharers(mgr.GetClient(), render.Secret)),
+			builder.WithPredicates(outputDisturbed())).
+		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(sharers(mgr.GetClient(), render.ConfigMap)),
 			builder.WithPredicates(outputDisturbed())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: concurrency,
@@ -86,13 +172,18 @@ func (r *Reconciler) watch(mgr ctrl.Manager, concurrency int) error {
 		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }
 
-// specChanged lets through what a person did; our own status never wakes us.
-func (r *Reconciler) specChanged() predicate.Funcs {
+// changed lets through what a person did, labels and annotations among it; our own
+// status never wakes us.
+func (r *Reconciler) changed() predicate.Funcs {
 	return predicate.Funcs{
-		UpdateFunc: func(e event.UpdateEvent) bool { return e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := e.ObjectOld, e.ObjectNew
+			return before.GetGeneration() != after.GetGeneration() || !maps.Equal(before.GetLabels(), after.GetLabels()) ||
+				!maps.Equal(before.GetAnnotations(), after.GetAnnotations())
+		},
 		DeleteFunc: func(e event.DeleteEvent) bool {
 			r.failures.set(e.Object.GetUID(), 0)
-			return false // nothing is left to do
+			return false // the rest is the Releaser's
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
@@ -109,35 +200,27 @@ func outputDisturbed() predicate.Funcs {
 	}
 }
 
-// sharers finds who outputs to a Secret. Owner references are not asked: losing
+// sharers finds who outputs to an object. Owner references are not asked: losing
 // them is one of the things that must be noticed.
-func sharers(list client.Reader) handler.MapFunc {
-	return func(ctx context.Context, s client.Object) []reconcile.Request {
-		var found v2beta1.AzureKeyVaultSecretList
-		err := list.List(ctx, &found, client.InNamespace(s.GetNamespace()), client.MatchingFields{byOutput: s.GetName()})
+func sharers(list client.Reader, kind render.Kind) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		found, err := asking(ctx, list, o.GetNamespace(), kind, o.GetName())
 		if err != nil {
-			logger(ctx).Error("cannot find who outputs to a Secret", telemetry.KeyError, err)
+			logger(ctx).Error("cannot find who outputs to an object", telemetry.KeyError, err)
 			return nil
 		}
 		var out []reconcile.Request
-		for i := range found.Items {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&found.Items[i])})
+		for i := range found {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&found[i])})
 		}
 		return out
 	}
 }
 
-func outputName(o client.Object) []string {
-	akvs, ok := o.(*v2beta1.AzureKeyVaultSecret)
-	if !ok || akvs.Spec.Output.Secret == nil {
-		return nil
-	}
-	return []string{akvs.Spec.Output.Secret.Name}
-}
-
-func secretMetadata() *metav1.PartialObjectMetadata {
+// metadata stands for objects of the kind of which only that is watched.
+func metadata(kind render.Kind) *metav1.PartialObjectMetadata {
 	m := &metav1.PartialObjectMetadata{}
-	m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind(string(kind)))
 	return m
 }
 
@@ -163,8 +246,9 @@ func synced(ctx context.Context, c cache.Cache, objects ...client.Object) (telem
 	}, nil
 }
 
-// jitter spreads an interval over 10 % to either side; random is in [0, 1).
+// jittered spreads intervals over 10 % to either side; random is in [0, 1).
 // Resources that a restart aligned drift apart again.
-func jitter(interval time.Duration, random float64) time.Duration {
-	return time.Duration(float64(interval) * (0.9 + 0.2*random))
+func jittered(s plan.Settings, random float64) plan.Settings {
+	s.Jitter = 0.9 + 0.2*random
+	return s
 }

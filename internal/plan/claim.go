@@ -3,148 +3,300 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
-// Why a Secret may not be written. Each is read behind the Secret's name.
+// Why an output may not be written. Each is read behind the output's name.
 var (
-	errForeign    = errors.New("it exists and was not made for this resource; delete it, or choose another name")
-	errType       = errors.New("it has another type, which cannot change; delete it to have it made anew")
-	errShared     = errors.New("another AzureKeyVaultSecret keeps the same key in it; choose another dataKey or name")
-	errForeignKey = errors.New("somebody else keeps the same key in it; choose another dataKey or name")
-	errImmutable  = errors.New("it is immutable and holds something else; delete it to have it made anew")
+	errTaken      = errors.New("it exists already: delete it, choose another name, or adopt it")
+	errConsent    = errors.New("it exists already, and its annotation spv.no/adopt-by does not name this resource")
+	errType       = errors.New("it has another type and holds what is not ours; delete it to have it made anew")
+	errImmutable  = errors.New("it is immutable and holds what is not ours; delete it to have it made anew")
 	errDeleting   = errors.New("it is being deleted; it is made anew once it is gone")
+	errOtherShape = errors.New("another AzureKeyVaultSecret made it, with another type or immutable; choose another name")
 )
 
-// claim says why the output may not be written, or nil.
+// A claim is what of a payload may be written, and how.
+type claim struct {
+	payload     render.Payload // without the keys that rivals keep
+	labels      map[string]string
+	annotations map[string]string
+	adopted     bool // it was somebody's before, and stays
+	replace     bool // it cannot be changed in place
+	takeOver    *TakeOver
+	winners     []Rival // who keeps keys that were asked for, sorted
+	err         error   // why nothing at all may be written
+}
+
+// claim says what may be written.
 //
-//	the Secret                                             we
+//	the output                                             we
 //	does not exist                                         make it
 //	names us as owner, or has fields that we wrote         write it, over whoever changed our keys
 //	names an owner of our own name that is gone            write it: we were made anew
-//	is another AzureKeyVaultSecret's                       join it with keys that nobody has
+//	is the original's, and our status says that it is ours write it: somebody stripped the owners
+//	is another AzureKeyVaultSecret's                       join it with keys that no older one has
+//	was handed over to us                                  join it, and never own it
 //	is anybody else's                                      leave it alone
-func claim(f Facts, want render.Payload) error {
-	o := f.Observed
-	if o == nil {
-		return nil
+//	has another type, or is immutable and must change      make it anew, if nobody else's data is in it
+func (f Facts) claim(o Output, payload render.Payload) claim {
+	c := claim{payload: payload}
+	seen := o.Observed
+	if seen == nil {
+		c.labels, c.annotations = f.metadata(o, false)
+		return c
 	}
-	ours := o.belongsTo(f.AKVS)
-	switch {
-	case !ours && !slices.ContainsFunc(o.Owners, isAKVS):
-		return errForeign
-	case o.Deleting:
-		return errDeleting
-	case o.Type != want.Type:
-		return errType
-	case o.Immutable && !f.agrees(want):
-		return errImmutable
+	ours := f.belongs(o)
+	var adopt bool
+	if adopt, c.err = f.mayJoin(o, ours); c.err != nil {
+		return c
 	}
-	for key, value := range want.Data {
-		if held, exists := o.Data[key]; !exists || held.Equal(value) {
-			continue
-		}
-		switch by := o.Managers[key]; {
-		case slices.Contains(by, Manager(f.AKVS.UID)):
-		case slices.ContainsFunc(by, func(m string) bool { return o.rival(m, f.AKVS) }):
-			return errShared
-		case !ours:
-			return errForeignKey
-		}
+	c.adopted = adopt || seen.adopted()
+	if seen.Deleting {
+		c.err = errDeleting
+		return c
 	}
-	return nil
+	c.contest(f, o)
+	if ours {
+		c.takeOver = f.takeOver(o)
+	}
+	c.labels, c.annotations = f.metadata(o, c.adopted)
+	if !f.fits(o, c) {
+		c.replace, c.err = f.replaceable(o, ours, c)
+	}
+	return c
 }
 
-// belongsTo goes by the owner reference and, because some tools strip those, by
-// the fields that we once wrote.
-func (o *Observed) belongsTo(akvs *v2beta1.AzureKeyVaultSecret) bool {
-	for _, ref := range o.Owners {
+// belongs goes by the owner reference and, because some tools strip those, by the
+// fields that we once wrote.
+func (f Facts) belongs(o Output) bool {
+	seen, akvs := o.Observed, f.AKVS
+	for _, ref := range seen.Owners {
 		if isAKVS(ref) && (ref.UID == akvs.UID || ref.Name == akvs.Name) {
 			return true
 		}
 	}
-	for _, by := range o.Managers {
-		if slices.Contains(by, Manager(akvs.UID)) {
+	if seen.has(Manager(akvs.UID)) {
+		return true
+	}
+	named := akvs.Status.SecretName
+	if o.Kind == render.ConfigMap {
+		named = akvs.Status.ConfigMapName
+	}
+	return named == o.Name && seen.has(OriginalManager)
+}
+
+// mayJoin says whether an output may be written, and whether that adopts it.
+func (f Facts) mayJoin(o Output, ours bool) (adopts bool, err error) {
+	seen, wants := o.Observed, f.options(o.Kind).Adopt
+	handedOver := slices.ContainsFunc(strings.Split(seen.Annotations[v2beta1.AdoptAnnotation], ","), func(name string) bool {
+		return strings.TrimSpace(name) == f.AKVS.Name
+	})
+	switch {
+	case ours, slices.ContainsFunc(seen.Owners, isAKVS), slices.ContainsFunc(seen.All, isManager):
+		return wants && handedOver && !seen.ownedBy(f.AKVS.UID), nil
+	case !wants:
+		return false, errTaken
+	case !handedOver:
+		return false, errConsent
+	}
+	return true, nil
+}
+
+func isManager(manager string) bool { return strings.HasPrefix(manager, managerPrefix) }
+
+// contest takes the keys out that an older rival holds. A key that a younger one
+// holds, somebody's who is gone, or a person's becomes ours.
+func (c *claim) contest(f Facts, o Output) {
+	keep := make(map[string]secret.Value, len(c.payload.Data))
+	for key, value := range c.payload.Data {
+		winner, lost := f.olderHolder(o, key)
+		if !lost {
+			keep[key] = value
+			continue
+		}
+		c.winners = append(c.winners, winner)
+	}
+	c.payload.Data = keep
+	slices.SortFunc(c.winners, func(a, b Rival) int { return cmp.Compare(a.Name, b.Name) })
+	c.winners = slices.CompactFunc(c.winners, func(a, b Rival) bool { return a.UID == b.UID })
+}
+
+func (f Facts) olderHolder(o Output, key string) (Rival, bool) {
+	seen, by := o.Observed, o.Observed.Managers[key]
+	for _, rival := range o.Rivals {
+		// What the original wrote is an owner's, whose turn may not have come yet.
+		heir := seen.ownedBy(rival.UID) && !seen.has(Manager(rival.UID)) && !seen.ownedBy(f.AKVS.UID)
+		if slices.Contains(by, Manager(rival.UID)) && f.yields(rival) || heir && slices.Contains(by, OriginalManager) {
+			return rival, true
+		}
+	}
+	return Rival{}, false
+}
+
+// yields says whether the rival is older: by creation, then by name.
+func (f Facts) yields(rival Rival) bool {
+	mine := f.AKVS.CreationTimestamp
+	if rival.Created.Equal(&mine) {
+		return rival.Name < f.AKVS.Name
+	}
+	return rival.Created.Before(&mine)
+}
+
+// takeOver is what becomes ours of what the original wrote, and of what a resource
+// of our name wrote that is gone. While another owner has not taken its keys over,
+// only ours do; whoever comes last takes the rest, so that what the original should
+// have removed goes.
+func (f Facts) takeOver(o Output) *TakeOver {
+	seen := o.Observed
+	for _, by := range seen.Managers {
+		if slices.Contains(by, CarrierManager) {
+			return &TakeOver{Managers: []string{CarrierManager}}
+		}
+	}
+	from := f.predecessors(o)
+	if len(from) == 0 {
+		return nil
+	}
+	waiting := slices.ContainsFunc(seen.Owners, func(ref ownerReference) bool {
+		return isAKVS(ref) && ref.UID != f.AKVS.UID && ref.Name != f.AKVS.Name && !seen.has(Manager(ref.UID))
+	})
+	return &TakeOver{Managers: from, All: !waiting}
+}
+
+// predecessors are the managers whose fields we inherit.
+func (f Facts) predecessors(o Output) []string {
+	var from []string
+	for _, manager := range o.Observed.All {
+		uid, isOne := strings.CutPrefix(manager, managerPrefix)
+		namesake := isOne && types.UID(uid) != f.AKVS.UID && slices.ContainsFunc(o.Observed.Owners, func(ref ownerReference) bool {
+			return isAKVS(ref) && string(ref.UID) == uid && ref.Name == f.AKVS.Name
+		})
+		if (manager == OriginalManager || namesake) && !slices.Contains(from, manager) {
+			from = append(from, manager)
+		}
+	}
+	return from
+}
+
+// fits says whether the output can be changed in place. What is immutable fits
+// when nothing of it would change but its metadata.
+func (f Facts) fits(o Output, c claim) bool {
+	seen := o.Observed
+	switch {
+	case o.Kind == render.Secret && seen.Type != c.payload.Type:
+		return false
+	case !seen.Immutable:
+		return true
+	}
+	return f.options(o.Kind).Immutable && f.sameData(o, c)
+}
+
+// replaceable says whether the output may be deleted and made anew: it must hold
+// nothing that is not ours.
+func (f Facts) replaceable(o Output, ours bool, c claim) (bool, error) {
+	seen := o.Observed
+	switch {
+	case !ours:
+		return false, errOtherShape
+	case c.adopted, seen.foreignKeys(), len(c.winners) > 0, f.shared(o):
+		if o.Kind == render.Secret && seen.Type != c.payload.Type {
+			return false, errType
+		}
+		return false, errImmutable
+	}
+	return true, nil
+}
+
+// shared says whether another AzureKeyVaultSecret has a part in the output.
+func (f Facts) shared(o Output) bool {
+	seen := o.Observed
+	for _, ref := range seen.Owners {
+		if isAKVS(ref) && ref.UID != f.AKVS.UID && ref.Name != f.AKVS.Name {
+			return true
+		}
+	}
+	return slices.ContainsFunc(o.Rivals, func(r Rival) bool { return seen.has(Manager(r.UID)) })
+}
+
+// sameData says whether the output has the claim's data, and nothing of ours
+// besides.
+func (f Facts) sameData(o Output, c claim) bool {
+	for key, value := range c.payload.Data {
+		if held, ok := o.Observed.Data[key]; !ok || !held.Equal(value) {
+			return false
+		}
+	}
+	for key := range o.Observed.Managers {
+		if _, wanted := c.payload.Data[key]; !wanted && f.keeps(o, key) {
+			return false // a key of ours that is no longer asked for
+		}
+	}
+	return true
+}
+
+// agrees says whether the output is what a write would make it.
+func (f Facts) agrees(o Output, c claim) bool {
+	if o.Observed == nil || c.replace || f.inherits(o, c) || !f.intact(o) || !f.sameData(o, c) {
+		return false
+	}
+	for key := range c.payload.Data {
+		if !f.keeps(o, key) {
+			return false
+		}
+	}
+	return f.sameMetadata(o.Observed.Labels, o.Observed.LabelManagers, c.labels) &&
+		f.sameMetadata(o.Observed.Annotations, o.Observed.AnnotationManagers, c.annotations)
+}
+
+// inherits says whether a take-over would move anything.
+func (f Facts) inherits(o Output, c claim) bool {
+	if c.takeOver == nil || c.takeOver.All {
+		return c.takeOver != nil
+	}
+	held := func(managers map[string][]string, key string) bool {
+		return slices.ContainsFunc(managers[key], func(m string) bool { return slices.Contains(c.takeOver.Managers, m) })
+	}
+	for key := range c.payload.Data {
+		if held(o.Observed.Managers, key) {
 			return true
 		}
 	}
 	return false
 }
 
-// rival says whether the manager is another AzureKeyVaultSecret that still owns
-// the Secret. One that is gone has lost its owner reference to garbage collection.
-func (o *Observed) rival(manager string, akvs *v2beta1.AzureKeyVaultSecret) bool {
-	uid, ok := strings.CutPrefix(manager, managerPrefix)
-	return ok && slices.ContainsFunc(o.Owners, func(ref metav1.OwnerReference) bool {
-		return isAKVS(ref) && ref.UID == types.UID(uid) && ref.Name != akvs.Name
-	})
-}
-
-func isAKVS(ref metav1.OwnerReference) bool {
-	return ref.Kind == v2beta1.Kind && strings.HasPrefix(ref.APIVersion, v2beta1.GroupVersion.Group+"/")
-}
-
-// owner is not a controller, for several AzureKeyVaultSecrets may own one Secret.
-func owner(akvs *v2beta1.AzureKeyVaultSecret) metav1.OwnerReference {
-	isController, block := false, true
-	return metav1.OwnerReference{
-		APIVersion: v2beta1.GroupVersion.String(), Kind: v2beta1.Kind, Name: akvs.Name, UID: akvs.UID,
-		Controller: &isController, BlockOwnerDeletion: &block,
-	}
-}
-
-// agrees says whether the output is what a write would make it.
-func (f Facts) agrees(want render.Payload) bool {
-	if !f.intact() {
+// intact says whether the output still has the marks and the form of ours.
+func (f Facts) intact(o Output) bool {
+	seen := o.Observed
+	if seen == nil || !seen.labelled() || seen.Immutable != f.options(o.Kind).Immutable || seen.Deleting {
 		return false
 	}
-	for key, value := range want.Data {
-		if held, ok := f.Observed.Data[key]; !ok || !held.Equal(value) || !f.keeps(key) {
-			return false
-		}
-	}
-	for key := range f.Observed.Managers {
-		if _, wanted := want.Data[key]; !wanted && f.keeps(key) {
-			return false // a key of ours that is no longer asked for
-		}
-	}
-	return f.Observed.Type == want.Type
+	return seen.adopted() != seen.ownedBy(f.AKVS.UID)
 }
 
-// intact says whether the output still has the marks of ours.
-func (f Facts) intact() bool {
-	return f.Observed != nil && f.Observed.Labelled &&
-		slices.ContainsFunc(f.Observed.Owners, func(ref metav1.OwnerReference) bool {
-			return isAKVS(ref) && ref.UID == f.AKVS.UID
-		})
+func (f Facts) keeps(o Output, key string) bool {
+	return slices.Contains(o.Observed.Managers[key], Manager(f.AKVS.UID))
 }
 
-func (f Facts) keeps(key string) bool {
-	return slices.Contains(f.Observed.Managers[key], Manager(f.AKVS.UID))
-}
-
-// stands says whether the last answer still holds without a new one: it was an
-// answer, about this spec, and if it was good then nobody has touched the output.
-// Who changes a key takes its ownership, so no value needs comparing.
-func (f Facts) stands() bool {
-	status := f.AKVS.Status
-	last := readyCondition(status)
+// disputed is the fault of a claim that was not granted, or not in full.
+func (f Facts) disputed(o Output, c claim) fault {
+	about := func(text string) string { return fit(string(o.Kind)+" "+o.Name, ": "+text) }
 	switch {
-	case last == nil, status.ObservedGeneration != f.AKVS.Generation,
-		last.Reason == v2beta1.ReasonVaultUnavailable, last.Reason == v2beta1.ReasonApplyFailed:
-		return false
-	case last.Status != metav1.ConditionTrue:
-		return true
+	case errors.Is(c.err, errTaken), errors.Is(c.err, errConsent):
+		return fault{reason: v2beta1.ReasonOutputTaken, message: about(c.err.Error())}
+	case c.err != nil:
+		return fault{reason: v2beta1.ReasonOutputConflict, message: about(c.err.Error())}
 	}
-	secretType, keys, err := render.SecretShape(f.AKVS.Spec)
-	return err == nil && f.intact() && f.Observed.Type == secretType &&
-		!slices.ContainsFunc(keys, func(key string) bool { return !f.keeps(key) })
+	text := fmt.Sprintf("AzureKeyVaultSecret %s, which is older, keeps the same key in it; choose another key or name", c.winners[0].Name)
+	return fault{reason: v2beta1.ReasonOutputConflict, message: about(text), winners: c.winners}
 }

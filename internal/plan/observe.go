@@ -4,6 +4,8 @@ package plan
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,31 +20,78 @@ import (
 type Observed struct {
 	UID             types.UID
 	ResourceVersion string
-	Type            corev1.SecretType
+	Type            corev1.SecretType // empty for a ConfigMap
 	Data            map[string]secret.Value
 	Immutable       bool
 	Deleting        bool
-	Labelled        bool // carries our label
+	Labels          map[string]string
+	Annotations     map[string]string
 	Owners          []metav1.OwnerReference
-	// Managers are, for each key of the data, the field managers that own it.
-	Managers map[string][]string
+	// For each key, label and annotation the field managers that own it.
+	Managers           map[string][]string
+	LabelManagers      map[string][]string
+	AnnotationManagers map[string][]string
+	All                []string // the managers of any field at all
 }
 
-// Observe takes ownership of the Secret's data.
-func Observe(s *corev1.Secret) *Observed {
-	o := &Observed{
-		UID:             s.UID,
-		ResourceVersion: s.ResourceVersion,
-		Type:            s.Type,
-		Data:            make(map[string]secret.Value, len(s.Data)),
-		Immutable:       s.Immutable != nil && *s.Immutable,
-		Deleting:        s.DeletionTimestamp != nil,
-		Labelled:        s.Labels[v2beta1.OutputLabel] == v2beta1.OutputLabelValue,
-		Owners:          s.OwnerReferences,
-		Managers:        managers(s.ManagedFields),
-	}
+// Rival is another AzureKeyVaultSecret that asks for the same output.
+type Rival struct {
+	Name    string
+	UID     types.UID
+	Created metav1.Time
+}
+
+// ObserveSecret takes ownership of the Secret.
+func ObserveSecret(s *corev1.Secret) *Observed {
+	o := observe(s)
+	o.Type = s.Type
+	o.Immutable = s.Immutable != nil && *s.Immutable
 	for key, value := range s.Data {
 		o.Data[key] = secret.New(value)
+	}
+	return o
+}
+
+// ObserveConfigMap takes ownership of the ConfigMap.
+func ObserveConfigMap(c *corev1.ConfigMap) *Observed {
+	o := observe(c)
+	o.Immutable = c.Immutable != nil && *c.Immutable
+	for key, value := range c.Data {
+		o.Data[key] = secret.New([]byte(value))
+	}
+	for key, value := range c.BinaryData {
+		o.Data[key] = secret.New(value)
+	}
+	return o
+}
+
+func observe(m metav1.Object) *Observed {
+	o := &Observed{
+		UID:                m.GetUID(),
+		ResourceVersion:    m.GetResourceVersion(),
+		Data:               map[string]secret.Value{},
+		Deleting:           m.GetDeletionTimestamp() != nil,
+		Labels:             m.GetLabels(),
+		Annotations:        m.GetAnnotations(),
+		Owners:             m.GetOwnerReferences(),
+		Managers:           map[string][]string{},
+		LabelManagers:      map[string][]string{},
+		AnnotationManagers: map[string][]string{},
+	}
+	for _, entry := range m.GetManagedFields() {
+		f, ok := fieldsOf(entry)
+		if !ok {
+			continue
+		}
+		name := managerName(entry)
+		o.All = append(o.All, name)
+		for managers, keys := range map[*map[string][]string]map[string]bool{
+			&o.Managers: f.data, &o.LabelManagers: f.labels, &o.AnnotationManagers: f.annotations,
+		} {
+			for key := range keys {
+				(*managers)[key] = append((*managers)[key], name)
+			}
+		}
 	}
 	return o
 }
@@ -50,34 +99,54 @@ func Observe(s *corev1.Secret) *Observed {
 const managerPrefix = "akvs-"
 
 // Manager is the field manager of one AzureKeyVaultSecret. The UID, and not the
-// name, tells it from a namesake that came later.
+// name, tells it from a namesake that came later, and keeps it far below the 128
+// characters that a manager may have.
 func Manager(uid types.UID) string { return managerPrefix + string(uid) }
 
-// managers reads who owns which key of a Secret's data.
-func managers(entries []metav1.ManagedFieldsEntry) map[string][]string {
-	out := map[string][]string{}
-	for _, entry := range entries {
-		for key := range dataKeys(entry) {
-			out[key] = append(out[key], entry.Manager)
-		}
+// OriginalManager is the field manager of the controller that this one replaces:
+// the API server takes the name from the program's. Only its updates count; ours
+// are applies, under a name for each AzureKeyVaultSecret.
+const OriginalManager = "azure-keyvault-controller"
+
+// managerName tells an update by a name from an apply by it.
+func managerName(entry metav1.ManagedFieldsEntry) string {
+	if entry.Operation != metav1.ManagedFieldsOperationApply && strings.HasPrefix(entry.Manager, managerPrefix) {
+		return "not-" + entry.Manager // whoever it is, no AzureKeyVaultSecret is
 	}
-	return out
+	if entry.Operation == metav1.ManagedFieldsOperationApply && entry.Manager == OriginalManager {
+		return "not-" + entry.Manager
+	}
+	return entry.Manager
 }
 
-// dataKeys is what one entry says of the data: in fieldsV1, "f:" leads a map's
-// key and "." stands for the map itself.
-func dataKeys(entry metav1.ManagedFieldsEntry) map[string]bool {
+// fields are those that one entry of the managed fields names.
+type fields struct{ data, labels, annotations map[string]bool }
+
+// fieldsOf reads fieldsV1, in which "f:" leads a map's key and "." stands for the
+// map itself. Text and bytes of a ConfigMap share one set of keys.
+func fieldsOf(entry metav1.ManagedFieldsEntry) (fields, bool) {
 	if entry.FieldsV1 == nil || entry.Subresource != "" {
-		return nil
+		return fields{}, false
 	}
-	var fields struct {
-		Data map[string]json.RawMessage `json:"f:data"`
+	var raw struct {
+		Data     map[string]json.RawMessage `json:"f:data"`
+		Binary   map[string]json.RawMessage `json:"f:binaryData"`
+		Metadata struct {
+			Labels      map[string]json.RawMessage `json:"f:labels"`
+			Annotations map[string]json.RawMessage `json:"f:annotations"`
+		} `json:"f:metadata"`
 	}
-	if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
-		return nil // nothing of it is known to be anybody's
+	if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &raw) != nil {
+		return fields{}, false // nothing of it is known to be anybody's
 	}
+	data := keysOf(raw.Data)
+	maps.Copy(data, keysOf(raw.Binary))
+	return fields{data, keysOf(raw.Metadata.Labels), keysOf(raw.Metadata.Annotations)}, true
+}
+
+func keysOf(raw map[string]json.RawMessage) map[string]bool {
 	keys := map[string]bool{}
-	for name := range fields.Data {
+	for name := range raw {
 		if key, ok := strings.CutPrefix(name, "f:"); ok {
 			keys[key] = true
 		}
@@ -85,43 +154,115 @@ func dataKeys(entry metav1.ManagedFieldsEntry) map[string]bool {
 	return keys
 }
 
+// Claimants are the AzureKeyVaultSecrets that an output names: as owners, or as
+// managers of a field.
+func Claimants(m metav1.Object) []types.UID { return observe(m).Claimants() }
+
+// Claimants are the AzureKeyVaultSecrets that the output names.
+func (o *Observed) Claimants() []types.UID {
+	var out []types.UID
+	for _, ref := range o.Owners {
+		if isAKVS(ref) {
+			out = append(out, ref.UID)
+		}
+	}
+	for _, manager := range o.All {
+		if uid, ok := strings.CutPrefix(manager, managerPrefix); ok {
+			out = append(out, types.UID(uid))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // Disturbed says whether an update took something away from an
-// AzureKeyVaultSecret: a key of the data, for who changes a value takes its
-// ownership, or an owner reference. Refreshing a value never does, so that our
-// own writes cause no second look.
+// AzureKeyVaultSecret: a field, for who changes a value takes its ownership, or an
+// owner reference. Refreshing a value never does, so that our own writes cause no
+// second look.
 func Disturbed(before, after metav1.Object) bool {
-	now := map[string]map[string]bool{}
+	now := map[string]fields{}
 	for _, entry := range after.GetManagedFields() {
-		now[entry.Manager] = union(now[entry.Manager], dataKeys(entry))
+		if f, ok := fieldsOf(entry); ok {
+			now[managerName(entry)] = f
+		}
 	}
 	for _, entry := range before.GetManagedFields() {
-		if !strings.HasPrefix(entry.Manager, managerPrefix) {
-			continue
-		}
-		for key := range dataKeys(entry) {
-			if !now[entry.Manager][key] {
-				return true
-			}
+		name := managerName(entry)
+		was, ok := fieldsOf(entry)
+		if ok && strings.HasPrefix(name, managerPrefix) && was.exceed(now[name]) {
+			return true
 		}
 	}
 	left := map[types.UID]bool{}
 	for _, ref := range after.GetOwnerReferences() {
 		left[ref.UID] = true
 	}
-	for _, ref := range before.GetOwnerReferences() {
-		if isAKVS(ref) && !left[ref.UID] {
+	return slices.ContainsFunc(before.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
+		return isAKVS(ref) && !left[ref.UID]
+	})
+}
+
+// exceed says whether f has a field that g lacks.
+func (f fields) exceed(g fields) bool {
+	lacks := func(a, b map[string]bool) bool {
+		for key := range a {
+			if !b[key] {
+				return true
+			}
+		}
+		return false
+	}
+	return lacks(f.data, g.data) || lacks(f.labels, g.labels) || lacks(f.annotations, g.annotations)
+}
+
+// The owner references of outputs, ours and those of the controller before us.
+var (
+	ownerVersion = v2beta1.GroupVersion.String()
+	ownerKind    = v2beta1.Kind
+)
+
+func isAKVS(ref metav1.OwnerReference) bool {
+	return ref.Kind == ownerKind && strings.HasPrefix(ref.APIVersion, v2beta1.GroupVersion.Group+"/")
+}
+
+// labelled says whether the output has our label.
+func (o *Observed) labelled() bool { return o.Labels[v2beta1.OutputLabel] == v2beta1.OutputLabelValue }
+
+// ownedBy says whether the AzureKeyVaultSecret is an owner, by its UID.
+func (o *Observed) ownedBy(uid types.UID) bool {
+	return slices.ContainsFunc(o.Owners, func(ref metav1.OwnerReference) bool { return isAKVS(ref) && ref.UID == uid })
+}
+
+// has says whether the manager owns any field.
+func (o *Observed) has(manager string) bool { return slices.Contains(o.All, manager) }
+
+// foreign are the entries that no AzureKeyVaultSecret and not the original wrote.
+func (o *Observed) foreign(entries map[string]string, managers map[string][]string) map[string]string {
+	out := map[string]string{}
+	for key, value := range entries {
+		if !slices.ContainsFunc(managers[key], isOurs) {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+// foreignKeys says whether the data holds a key of somebody's who is no
+// AzureKeyVaultSecret. A key of nobody's counts too.
+func (o *Observed) foreignKeys() bool {
+	for key := range o.Data {
+		if !slices.ContainsFunc(o.Managers[key], func(m string) bool { return isOurs(m) || m == CarrierManager }) {
 			return true
 		}
 	}
 	return false
 }
 
-func union(a, b map[string]bool) map[string]bool {
-	out := make(map[string]bool, len(a)+len(b))
-	for _, set := range []map[string]bool{a, b} {
-		for key := range set {
-			out[key] = true
-		}
-	}
-	return out
+func (o *Observed) foreignOwners() []metav1.OwnerReference {
+	return slices.DeleteFunc(slices.Clone(o.Owners), isAKVS)
+}
+
+// isOurs says whether a manager is an AzureKeyVaultSecret, or the original.
+func isOurs(manager string) bool {
+	return strings.HasPrefix(manager, managerPrefix) || manager == OriginalManager
 }

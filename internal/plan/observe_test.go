@@ -27,7 +27,7 @@ func entry(t *testing.T, manager, fields string) metav1.ManagedFieldsEntry {
 func TestObserve(t *testing.T) {
 	t.Parallel()
 	now, yes := metav1.Now(), true
-	got := plan.Observe(&corev1.Secret{
+	got := plan.ObserveSecret(&corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			UID: "u", ResourceVersion: "3", Labels: map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"},
 			DeletionTimestamp: &now, OwnerReferences: ownedBy("a", "uid-a"),
@@ -41,12 +41,15 @@ func TestObserve(t *testing.T) {
 		Data: map[string][]byte{"tls.crt": []byte("c"), "tls.key": []byte("k")},
 	})
 	want := &plan.Observed{
-		UID: "u", ResourceVersion: "3", Type: corev1.SecretTypeTLS, Immutable: true, Deleting: true, Labelled: true,
+		UID: "u", ResourceVersion: "3", Type: corev1.SecretTypeTLS, Immutable: true, Deleting: true,
+		Labels: map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"},
 		Data:   map[string]secret.Value{"tls.crt": secret.New([]byte("c")), "tls.key": secret.New([]byte("k"))},
 		Owners: ownedBy("a", "uid-a"),
 		Managers: map[string][]string{
 			"tls.crt": {"akvs-uid-a"}, "tls.key": {"akvs-uid-a", "kubectl-edit"}, "f:odd": {"kubectl-edit"},
 		},
+		LabelManagers: map[string][]string{"x": {"akvs-uid-a"}}, AnnotationManagers: map[string][]string{},
+		All: []string{"akvs-uid-a", "kubectl-edit", "nothing"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

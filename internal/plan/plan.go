@@ -5,16 +5,15 @@
 // Every sentence that a person reads in a condition or an event is made here,
 // from our own errors.
 //
-// Start at Decide. Who may write which Secret is in claim.go, what is said about
-// it in say.go.
+// Start at Decide. When the vault is asked is in refresh.go, who may write which
+// output in claim.go, what an output carries besides its data in metadata.go, what
+// is said about it all in say.go. Release (release.go) decides what becomes of an
+// output that is not asked for any more.
 package plan
 
 import (
 	"errors"
 	"time"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/render"
@@ -24,17 +23,38 @@ import (
 // Facts are everything a decision may depend on. A failed read is a fact too.
 type Facts struct {
 	AKVS     *v2beta1.AzureKeyVaultSecret // as last seen, its status included
-	Object   vault.Object                 // what Reference names, unless FetchErr
-	FetchErr error                        // one of package vault's errors, perhaps wrapped
-	Observed *Observed                    // the output as it is; nil when it does not exist
+	Outputs  []Output                     // those that the spec asks for
+	Answers  map[vault.Reference]Answer   // to what Reads asks for
 	Failures int                          // how often in a row the vault was unavailable before this
 	Now      time.Time
-	Interval time.Duration // when to look again; zero is never
+	Settings Settings
+}
+
+// Output is what is known of one output that the spec asks for.
+type Output struct {
+	Kind     render.Kind
+	Name     string
+	Observed *Observed // as it is; nil when it does not exist
+	Rivals   []Rival   // who else in the namespace asks for it
+}
+
+// Answer is what came of one read.
+type Answer struct {
+	Object vault.Object
+	Err    error // one of package vault's errors, perhaps wrapped
+}
+
+// Settings are the operator's.
+type Settings struct {
+	Interval time.Duration // between two looks at an object; zero is never
+	Floor    time.Duration // of the interval that a spec may ask for
+	Jitter   float64       // what intervals are multiplied with; zero counts as one
+	Warning  time.Duration // how long before its expiry an object is near it; zero is never
 }
 
 // Intent is what should happen next.
 type Intent struct {
-	Write    *Write                            // nil when the cluster already agrees
+	Writes   []Write                           // empty when the cluster already agrees
 	Status   v2beta1.AzureKeyVaultSecretStatus // all of it, as it should be afterwards
 	Events   []Event
 	Failures int           // Facts.Failures of the next decision
@@ -44,122 +64,211 @@ type Intent struct {
 	facts Facts // for Settle
 }
 
-// Write is one server-side apply.
-type Write struct {
-	Namespace, Name string
-	Manager         string // the field manager
-	Owner           metav1.OwnerReference
-	Payload         render.Payload
-	// UID and ResourceVersion are what was decided upon, so that nothing else is
-	// ever overwritten. Empty, there was no such Secret.
-	UID             types.UID
-	ResourceVersion string
-}
-
-// The ways a write fails, as far as anyone must act differently.
-var (
-	// ErrChanged is a Secret that is no longer the observed one.
-	ErrChanged = errors.New("the Secret changed meanwhile")
-	// ErrNotAllowed is a right that the controller lacks.
-	ErrNotAllowed = errors.New("the API server does not allow the controller to write it")
-	// ErrRefused is a Secret that the API server, a quota or a policy does not take.
-	ErrRefused = errors.New("the API server, a quota or an admission policy refuses it")
-	// ErrWrite is every other failure.
-	ErrWrite = errors.New("the API server did not carry it out")
-)
-
-// Reference is what to read for the decision; without an output, or with one
-// that cannot be, there is nothing to read.
-func Reference(akvs *v2beta1.AzureKeyVaultSecret) (vault.Reference, bool) {
-	if !hasOutput(akvs) {
-		return vault.Reference{}, false
+// Asked are the outputs that a spec asks for, by kind and name.
+func Asked(spec v2beta1.AzureKeyVaultSecretSpec) []Output {
+	var out []Output
+	if s := spec.Output.Secret; s != nil {
+		out = append(out, Output{Kind: render.Secret, Name: s.Name})
 	}
-	ref, err := render.SecretReference(akvs.Spec)
-	return ref, err == nil
-}
-
-func hasOutput(akvs *v2beta1.AzureKeyVaultSecret) bool {
-	return akvs.Spec.Output.Secret != nil || akvs.Spec.Output.ConfigMap != nil
+	if c := spec.Output.ConfigMap; c != nil {
+		out = append(out, Output{Kind: render.ConfigMap, Name: c.Name})
+	}
+	return out
 }
 
 // Decide maps facts to an intent.
 func Decide(f Facts) Intent {
-	if !hasOutput(f.AKVS) {
+	if len(f.Outputs) == 0 {
 		return f.idle()
 	}
-	if _, err := render.SecretReference(f.AKVS.Spec); err != nil {
-		return f.unrenderable(err).never() // only another spec changes it
+	verdicts := make([]verdict, 0, len(f.Outputs))
+	for _, o := range f.Outputs {
+		verdicts = append(verdicts, f.judge(o))
 	}
-	if f.FetchErr != nil {
-		return f.unread()
-	}
-	want, err := render.Secret(f.AKVS.Spec, f.Object)
-	if err != nil {
-		return f.unrenderable(err)
-	}
-	if err := claim(f, want); err != nil {
-		return f.stalled(v2beta1.ReasonOutputConflict, f.aboutSecret(err))
-	}
-	return f.synced(want)
+	return f.conclude(verdicts)
 }
 
-// Settle folds the error of carrying the write out back into the intent.
-func (in Intent) Settle(err error) Intent {
-	switch {
-	case err == nil:
-		return in
-	case errors.Is(err, ErrChanged): // decide again upon what it is now; nobody need know
-		return Intent{Status: in.facts.AKVS.Status, Requeue: time.Second}
+// A verdict is what is decided of one output.
+type verdict struct {
+	output Output
+	object *vault.Object // what was read; nil when nothing was, or nothing came
+	write  *Write        // nil when there is nothing to write
+	fault  *fault        // nil when the output is, or is about to be, right
+}
+
+// A fault is what keeps an output from being right.
+type fault struct {
+	reason  string
+	message string
+	hold    hold
+	remote  error   // the failed read, while hold is untilVault
+	winners []Rival // who keeps the keys that were asked for
+}
+
+// A hold says what a fault waits for.
+type hold int
+
+const (
+	untilPerson hold = iota // to change the vault or somebody else's object; looked at again at the usual interval
+	untilSpec               // to be another
+	untilVault              // answers
+)
+
+// judge decides about one output.
+//
+//	the read                     the output
+//	was not needed               is right as it is
+//	failed                       stays as it is
+//	gave what cannot be shown    stays as it is
+//	gave an object               is claimed and, unless it agrees, written
+func (f Facts) judge(o Output) verdict {
+	v := verdict{output: o}
+	ref, err := f.reference(o)
+	if err == nil {
+		err = checkMetadata(f.options(o.Kind))
 	}
-	why := ErrWrite
-	for _, known := range []error{ErrNotAllowed, ErrRefused} {
-		if errors.Is(err, known) {
-			why = known
+	if err != nil {
+		return v.fail(f.explained(err, untilSpec))
+	}
+	answer, read := f.Answers[ref]
+	switch {
+	case !read:
+		return v
+	case answer.Err != nil:
+		return v.fail(f.unread(answer.Err))
+	}
+	v.object = &answer.Object
+	payload, err := render.Output(f.AKVS.Spec, o.Kind, answer.Object)
+	if err != nil {
+		return v.fail(f.explained(err, untilPerson))
+	}
+	c := f.claim(o, payload)
+	if c.err == nil && !f.agrees(o, c) {
+		v.write = f.write(o, c)
+	}
+	if c.err != nil || len(c.winners) > 0 {
+		return v.fail(f.disputed(o, c))
+	}
+	return v
+}
+
+func (v verdict) fail(why fault) verdict {
+	v.fault = &why
+	return v
+}
+
+// explained is for a spec or object that gives no output.
+func (f Facts) explained(err error, until hold) fault {
+	if errors.Is(err, errMetadata) {
+		return fault{reason: v2beta1.ReasonOutputInvalid, message: f.aboutObject(err.Error()), hold: until}
+	}
+	known := render.Explain(err)
+	return fault{reason: known.Reason, message: f.aboutObject(known.Text), hold: until}
+}
+
+// unread is for a vault that gave nothing. A refusal is about the present and the
+// output is of the past, so Ready becomes False while the output stays; silence is
+// about neither.
+func (f Facts) unread(err error) fault {
+	known := render.Explain(err)
+	if known.Outage {
+		return fault{reason: v2beta1.ReasonVaultUnavailable, message: f.aboutObject(sentenceUnavailable), hold: untilVault, remote: err}
+	}
+	return fault{reason: known.Reason, message: f.aboutObject(known.Text), hold: untilPerson}
+}
+
+// conclude makes one intent of the verdicts: everything that can be written is,
+// and the worst that was met is said.
+func (f Facts) conclude(verdicts []verdict) Intent {
+	in := f.kept(verdicts)
+	worst := worstOf(verdicts)
+	switch {
+	case worst == nil:
+		f.succeed(&in, verdicts)
+	case worst.hold == untilVault:
+		f.wait(&in, *worst)
+	default:
+		f.stall(&in, *worst)
+	}
+	f.validate(&in)
+	return in
+}
+
+// kept is what holds whatever is said: the writes, and what the status tells of
+// outputs and object.
+func (f Facts) kept(verdicts []verdict) Intent {
+	in := Intent{Status: *f.AKVS.Status.DeepCopy(), facts: f}
+	before, s := f.AKVS.Status, &in.Status
+	for _, v := range verdicts {
+		if v.write != nil {
+			in.Writes = append(in.Writes, *v.write)
+		}
+		if v.object != nil {
+			s.NotBefore, s.Expires = instant(v.object.NotBefore), instant(v.object.Expires)
+		}
+		if v.object != nil && (v.fault == nil || v.write != nil) {
+			s.ObjectVersion = v.object.Version
+			f.name(s, v.output, hash(f.AKVS.Spec, v.object.Version))
 		}
 	}
-	out := in.facts.notReady(v2beta1.ReasonApplyFailed, in.facts.aboutSecret(why))
-	out.Requeue, out.Retry = 0, why
-	return out
-}
-
-// idle is for what the Env Injector alone uses.
-func (f Facts) idle() Intent {
-	in := f.intent(condition{v2beta1.ConditionReady, metav1.ConditionTrue, v2beta1.ReasonNoOutput, sentenceNoOutput})
-	return in.never()
-}
-
-// synced is the good end: the output is, or is about to be, what the vault holds.
-func (f Facts) synced(want render.Payload) Intent {
-	in := f.intent(condition{v2beta1.ConditionReady, metav1.ConditionTrue, v2beta1.ReasonSynced, f.aboutObject("Secret " + f.secretName() + " holds it")})
-	before := f.AKVS.Status
-	in.Status.SecretName = f.secretName()
-	in.Status.ObjectVersion = f.Object.Version
-	in.Status.SecretHash = hash(f.AKVS.Spec, f.Object.Version)
-	if !f.agrees(want) {
-		in.Write = f.write(want)
-	}
-	if in.Write != nil || before.LastAzureUpdate == nil ||
-		before.ObjectVersion != in.Status.ObjectVersion || before.SecretName != in.Status.SecretName {
-		in.Status.LastAzureUpdate = f.now()
-	}
-	if in.Write != nil || !isReady(before) {
-		in.Events = []Event{f.announce(in.Write)}
+	f.forget(s)
+	if len(in.Writes) > 0 || s.SecretName != before.SecretName || s.ConfigMapName != before.ConfigMapName ||
+		s.ObjectVersion != before.ObjectVersion || s.LastAzureUpdate == nil && s.ObjectVersion != "" {
+		s.LastAzureUpdate = f.now()
 	}
 	return in
 }
 
-func (f Facts) write(want render.Payload) *Write {
-	w := &Write{
-		Namespace: f.AKVS.Namespace,
-		Name:      f.secretName(),
-		Manager:   Manager(f.AKVS.UID),
-		Owner:     owner(f.AKVS),
-		Payload:   want,
+// name records an output that was, or is about to be, written.
+func (f Facts) name(s *v2beta1.AzureKeyVaultSecretStatus, o Output, hash string) {
+	if o.Kind == render.Secret {
+		s.SecretName, s.SecretHash = o.Name, hash
+		return
 	}
-	if f.Observed != nil {
-		w.UID, w.ResourceVersion = f.Observed.UID, f.Observed.ResourceVersion
+	s.ConfigMapName, s.ConfigMapHash = o.Name, hash
+}
+
+// forget drops what the status tells of outputs that are not asked for any more.
+func (f Facts) forget(s *v2beta1.AzureKeyVaultSecretStatus) {
+	if f.AKVS.Spec.Output.Secret == nil {
+		s.SecretName, s.SecretHash = "", ""
 	}
-	return w
+	if f.AKVS.Spec.Output.ConfigMap == nil {
+		s.ConfigMapName, s.ConfigMapHash = "", ""
+	}
+}
+
+// worstOf is the fault that a person hears of: one that needs a person before one
+// that needs time.
+func worstOf(verdicts []verdict) *fault {
+	var worst *fault
+	for _, v := range verdicts {
+		if v.fault != nil && (worst == nil || worst.hold == untilVault) {
+			worst = v.fault
+		}
+	}
+	return worst
+}
+
+// succeed: the outputs are, or are about to be, what the vault holds.
+func (f Facts) succeed(in *Intent, verdicts []verdict) {
+	f.handled(in)
+	f.conditions(in, condition{v2beta1.ConditionReady, yes, v2beta1.ReasonSynced, f.aboutObject(f.outputNames() + " " + holds(verdicts) + " it")})
+	in.Events = f.announce(verdicts)
+	in.Requeue = f.next()
+}
+
+// stall: only a person can go on.
+func (f Facts) stall(in *Intent, why fault) {
+	f.handled(in)
+	f.conditions(in,
+		condition{v2beta1.ConditionReady, no, why.reason, why.message},
+		condition{v2beta1.ConditionStalled, yes, why.reason, why.message})
+	in.Events = f.complain(*in, why)
+	in.Requeue = f.retryInterval()
+	if why.hold == untilSpec {
+		in.Requeue = 0
+	}
 }
 
 // outageThreshold is how many reads in a row must fail before a working output
@@ -167,51 +276,63 @@ func (f Facts) write(want render.Payload) *Write {
 // seconds stays quiet.
 const outageThreshold = 3
 
-// unread decides without the object. Nothing is ever written here.
-//
-//	the vault says                          condition             again
-//	no, and only a person can change that   Ready=False, Stalled  at the usual interval
-//	slow down                               see unavailable       when the vault says
-//	nothing                                 see unavailable       exponential backoff
-func (f Facts) unread() Intent {
-	if fault := render.Explain(f.FetchErr); !fault.Outage {
-		// A refusal is about the present and the output is of the past, so Ready is
-		// False while the output stays.
-		return f.stalled(fault.Reason, f.aboutObject(fault.Text))
+// wait leaves the last answer standing as long as it is about this very spec and,
+// if it was good, the outputs are still what was confirmed. So an outage of a
+// vault rewrites no status; an event tells of it once.
+func (f Facts) wait(in *Intent, why fault) {
+	in.Failures = f.Failures + 1
+	switch {
+	case !f.stands():
+		f.conditions(in, condition{v2beta1.ConditionReady, no, why.reason, why.message})
+		in.Events = f.complain(*in, why)
+	case in.Failures == outageThreshold && isReady(f.AKVS.Status):
+		in.Events = warn(why.reason, why.message)
 	}
-	in := f.unavailable()
-	if slow, ok := errors.AsType[vault.Throttled](f.FetchErr); ok && slow.RetryAfter > 0 {
+	if slow, ok := errors.AsType[vault.Throttled](why.remote); ok && slow.RetryAfter > 0 {
 		in.Requeue = slow.RetryAfter
-		return in
+		return
 	}
-	in.Requeue, in.Retry = 0, vault.ErrUnavailable
+	in.Retry = vault.ErrUnavailable
+}
+
+// idle is for what the Env Injector alone uses.
+func (f Facts) idle() Intent {
+	in := f.kept(nil)
+	in.Status.ObjectVersion, in.Status.LastAzureUpdate = "", nil
+	in.Status.NotBefore, in.Status.Expires = nil, nil
+	f.handled(&in)
+	f.conditions(&in, condition{v2beta1.ConditionReady, yes, v2beta1.ReasonNoOutput, sentenceNoOutput})
+	f.validate(&in)
 	return in
 }
 
-// unavailable leaves the last answer standing as long as it is about this very
-// spec and, if it was good, the output is still what was confirmed. So an outage
-// of a vault rewrites no status; an event tells of it once.
-func (f Facts) unavailable() Intent {
-	if !f.stands() {
-		in := f.notReady(v2beta1.ReasonVaultUnavailable, f.aboutObject(sentenceUnavailable))
-		in.Failures = f.Failures + 1
-		return in
-	}
-	in := Intent{Status: f.AKVS.Status, Failures: f.Failures + 1, Requeue: f.Interval, facts: f}
-	if in.Failures == outageThreshold && isReady(f.AKVS.Status) {
-		in.Events = []Event{{Warning, v2beta1.ReasonVaultUnavailable, f.aboutObject(sentenceUnavailable)}}
+// Settle folds what became of the writes back into the intent; errs are in the
+// order of Writes, with nil for those that were carried out.
+func (in Intent) Settle(errs []error) Intent {
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, ErrChanged): // decide again upon what it is now; nobody need know
+			return Intent{Status: in.facts.AKVS.Status, Requeue: time.Second}
+		}
+		return in.failed(in.Writes[i], err)
 	}
 	return in
 }
 
-// unrenderable is an object or spec that gives no output.
-func (f Facts) unrenderable(err error) Intent {
-	fault := render.Explain(err)
-	return f.stalled(fault.Reason, f.aboutObject(fault.Text))
-}
-
-// never waits for a change of the resource.
-func (in Intent) never() Intent {
-	in.Requeue = 0
-	return in
+// failed says which write failed. What the others achieved is found again.
+func (in Intent) failed(w Write, err error) Intent {
+	why := ErrWrite
+	for _, known := range []error{ErrNotAllowed, ErrRefused, ErrGap} {
+		if errors.Is(err, known) {
+			why = known
+		}
+	}
+	f := in.facts
+	out := f.kept(nil)
+	said := fault{reason: v2beta1.ReasonApplyFailed, message: fit(string(w.Payload.Kind)+" "+w.Name, ": "+why.Error())}
+	f.conditions(&out, condition{v2beta1.ConditionReady, no, said.reason, said.message})
+	out.Events, out.Retry = f.complain(out, said), why
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/render"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
@@ -21,12 +23,16 @@ type Event struct {
 	Type   string // Normal or Warning
 	Reason string // one of v2beta1's
 	Note   string
+	About  *Rival // whom it is about, when that is another AzureKeyVaultSecret
 }
 
-// The types of an Event.
+// The types of an Event, and the statuses of a condition.
 const (
 	Normal  = corev1.EventTypeNormal
 	Warning = corev1.EventTypeWarning
+
+	yes = metav1.ConditionTrue
+	no  = metav1.ConditionFalse
 )
 
 // The sentences that no error stands for.
@@ -45,61 +51,114 @@ type condition struct {
 	message string
 }
 
-// intent says the conditions and nothing else; conditions that are not given are
-// taken away, what else the status tells stays.
-func (f Facts) intent(conditions ...condition) Intent {
-	status := *f.AKVS.Status.DeepCopy()
-	status.ObservedGeneration = f.AKVS.Generation
+// conditions says Ready and Stalled and nothing else of the two; what is not given
+// is taken away.
+func (f Facts) conditions(in *Intent, conditions ...condition) {
+	in.Status.ObservedGeneration = f.AKVS.Generation
 	given := map[string]bool{}
 	for _, c := range conditions {
 		given[c.kind] = true
-		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-			Type: c.kind, Status: c.status, Reason: c.reason, Message: c.message,
-			ObservedGeneration: f.AKVS.Generation, LastTransitionTime: *f.now(),
-		})
+		f.set(in, c)
 	}
 	for _, kind := range []string{v2beta1.ConditionReady, v2beta1.ConditionStalled} {
 		if !given[kind] {
-			meta.RemoveStatusCondition(&status.Conditions, kind)
+			meta.RemoveStatusCondition(&in.Status.Conditions, kind)
 		}
 	}
-	return Intent{Status: status, Requeue: f.Interval, facts: f}
 }
 
-// notReady is for what time may mend.
-func (f Facts) notReady(reason, message string) Intent {
-	return f.complain(f.intent(condition{v2beta1.ConditionReady, metav1.ConditionFalse, reason, message}))
+func (f Facts) set(in *Intent, c condition) {
+	meta.SetStatusCondition(&in.Status.Conditions, metav1.Condition{
+		Type: c.kind, Status: c.status, Reason: c.reason, Message: c.message,
+		ObservedGeneration: in.Status.ObservedGeneration, LastTransitionTime: *f.now(),
+	})
 }
 
-// stalled is for what only a person can mend.
-func (f Facts) stalled(reason, message string) Intent {
-	return f.complain(f.intent(
-		condition{v2beta1.ConditionReady, metav1.ConditionFalse, reason, message},
-		condition{v2beta1.ConditionStalled, metav1.ConditionTrue, reason, message},
-	))
-}
-
-// complain adds a warning when what is said is new.
-func (f Facts) complain(in Intent) Intent {
+// complain warns when what is said is new.
+func (f Facts) complain(in Intent, why fault) []Event {
 	before, after := readyCondition(f.AKVS.Status), readyCondition(in.Status)
-	if before == nil || before.Status != after.Status || before.Reason != after.Reason || before.Message != after.Message {
-		in.Events = []Event{{Warning, after.Reason, after.Message}}
+	if before != nil && before.Status == after.Status && before.Reason == after.Reason && before.Message == after.Message {
+		return nil
 	}
-	return in
+	events := warn(why.reason, why.message)
+	for _, winner := range why.winners {
+		note := fit("AzureKeyVaultSecret "+f.AKVS.Name, ": it asks for a key of an output that this older one keeps; it does not get it")
+		events = append(events, Event{Warning, why.reason, note, &winner})
+	}
+	return events
 }
 
-// announce tells what a write does, or that things are well again.
-func (f Facts) announce(w *Write) Event {
-	what := "holds it again"
-	switch {
-	case w != nil && f.Observed == nil:
-		what = "created"
-	case w != nil && f.AKVS.Status.SecretHash == hash(f.AKVS.Spec, f.Object.Version):
-		what = "restored: somebody else had changed it"
-	case w != nil:
-		what = "updated"
+// elders are the reasons that users of events have always known, for those that
+// took their place.
+var elders = map[string]string{
+	v2beta1.ReasonVaultNotFound:    v2beta1.EventErrAzureVault,
+	v2beta1.ReasonObjectNotFound:   v2beta1.EventErrAzureVault,
+	v2beta1.ReasonObjectDisabled:   v2beta1.EventErrAzureVault,
+	v2beta1.ReasonForbidden:        v2beta1.EventErrAzureVault,
+	v2beta1.ReasonNetworkDenied:    v2beta1.EventErrAzureVault,
+	v2beta1.ReasonSignInFailed:     v2beta1.EventErrAzureVault,
+	v2beta1.ReasonVaultUnavailable: v2beta1.EventErrAzureVault,
+	v2beta1.ReasonNotExportable:    v2beta1.EventErrAzureVault,
+	v2beta1.ReasonOutputTaken:      v2beta1.EventErrResourceExists,
+	v2beta1.ReasonOutputConflict:   v2beta1.EventErrResourceExists,
+}
+
+// warn is one warning, under its reason and under the one that it took the place
+// of.
+func warn(reason, note string) []Event {
+	events := []Event{{Type: Warning, Reason: reason, Note: note}}
+	if elder, ok := elders[reason]; ok {
+		events = append(events, Event{Type: Warning, Reason: elder, Note: note})
 	}
-	return Event{Normal, v2beta1.ReasonSynced, f.aboutObject("Secret " + f.secretName() + " " + what)}
+	return events
+}
+
+// announce tells what the writes do, or that things are well again.
+func (f Facts) announce(verdicts []verdict) []Event {
+	var events []Event
+	for _, v := range verdicts {
+		what := "holds it again"
+		switch {
+		case v.write == nil && isReady(f.AKVS.Status):
+			continue
+		case v.write == nil:
+		case v.output.Observed == nil:
+			what = "created"
+		case v.write.Replace != nil:
+			what = "made anew; pods that use it must be restarted"
+		case f.knownHash(v):
+			what = "restored: somebody else had changed it"
+		default:
+			what = "updated"
+		}
+		events = append(events, Event{Type: Normal, Reason: v2beta1.ReasonSynced, Note: f.aboutObject(string(v.output.Kind) + " " + v.output.Name + " " + what)})
+	}
+	return events
+}
+
+// knownHash says whether the output was once written just like this.
+func (f Facts) knownHash(v verdict) bool {
+	last := f.AKVS.Status.SecretHash
+	if v.output.Kind == render.ConfigMap {
+		last = f.AKVS.Status.ConfigMapHash
+	}
+	return v.object != nil && last == hash(f.AKVS.Spec, v.object.Version)
+}
+
+// outputNames are the outputs that are asked for, as a subject.
+func (f Facts) outputNames() string {
+	var names []string
+	for _, o := range f.Outputs {
+		names = append(names, string(o.Kind)+" "+o.Name)
+	}
+	return strings.Join(names, " and ")
+}
+
+func holds(verdicts []verdict) string {
+	if len(verdicts) > 1 {
+		return "hold"
+	}
+	return "holds"
 }
 
 // maxMessage keeps a message readable in one line of a terminal.
@@ -111,11 +170,6 @@ func (f Facts) aboutObject(text string) string {
 	return fit(f.AKVS.Spec.Vault.Name+"/"+f.AKVS.Spec.Vault.Object.Name, ": "+text)
 }
 
-// aboutSecret names the output.
-func (f Facts) aboutSecret(err error) string {
-	return fit("Secret "+f.secretName(), ": "+err.Error())
-}
-
 func fit(name, text string) string {
 	const ellipsis = "..."
 	if len(text) > maxMessage*3/4 { // a very long Secret's name is in it
@@ -125,13 +179,6 @@ func fit(name, text string) string {
 		name = name[:room-len(ellipsis)] + ellipsis
 	}
 	return name + text
-}
-
-func (f Facts) secretName() string {
-	if f.AKVS.Spec.Output.Secret == nil {
-		return ""
-	}
-	return f.AKVS.Spec.Output.Secret.Name
 }
 
 // now has the precision that the API keeps.

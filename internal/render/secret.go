@@ -11,10 +11,27 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// Payload is the type and data of one output Secret.
+// Kind is the kind of an output.
+type Kind string
+
+// The kinds of an output.
+const (
+	Secret    Kind = "Secret"
+	ConfigMap Kind = "ConfigMap"
+)
+
+// Payload is the type and data of one output.
 type Payload struct {
-	Type corev1.SecretType
+	Kind Kind
+	Type corev1.SecretType // empty for a ConfigMap
 	Data map[string]secret.Value
+}
+
+// Shape is what is known of an output before its object is read.
+type Shape struct {
+	Type corev1.SecretType // empty for a ConfigMap
+	Keys []string
+	Open bool // the keys are known only once the object is read
 }
 
 // An output says how one kind of object becomes one type of Secret.
@@ -32,8 +49,8 @@ var outputs = []output{
 	{v2beta1.ObjectCertificate, corev1.SecretTypeTLS, true, tlsKeys, tlsPair},
 }
 
-// SecretReference is what to read for a Secret output.
-func SecretReference(spec v2beta1.AzureKeyVaultSecretSpec) (vault.Reference, error) {
+// OutputReference is what to read for a Secret output.
+func OutputReference(spec v2beta1.AzureKeyVaultSecretSpec, _ Kind) (vault.Reference, error) {
 	o, err := outputOf(spec)
 	if err != nil {
 		return vault.Reference{}, err
@@ -41,8 +58,8 @@ func SecretReference(spec v2beta1.AzureKeyVaultSecretSpec) (vault.Reference, err
 	return reference(spec.Vault, o.privateKey), nil
 }
 
-// Secret renders the object that SecretReference names.
-func Secret(spec v2beta1.AzureKeyVaultSecretSpec, obj vault.Object) (Payload, error) {
+// Output renders the object that OutputReference names.
+func Output(spec v2beta1.AzureKeyVaultSecretSpec, kind Kind, obj vault.Object) (Payload, error) {
 	o, err := outputOf(spec)
 	if err != nil {
 		return Payload{}, err
@@ -55,17 +72,16 @@ func Secret(spec v2beta1.AzureKeyVaultSecretSpec, obj vault.Object) (Payload, er
 	if err != nil {
 		return Payload{}, err
 	}
-	return Payload{Type: o.secretType, Data: data}, nil
+	return Payload{Kind: kind, Type: o.secretType, Data: data}, nil
 }
 
-// SecretShape is what is known of a Secret output before its object is read: its
-// type and the keys of its data.
-func SecretShape(spec v2beta1.AzureKeyVaultSecretSpec) (corev1.SecretType, []string, error) {
+// OutputShape is the shape of an output.
+func OutputShape(spec v2beta1.AzureKeyVaultSecretSpec, _ Kind) (Shape, error) {
 	o, err := outputOf(spec)
 	if err != nil {
-		return "", nil, err
+		return Shape{}, err
 	}
-	return o.secretType, o.keys(*spec.Output.Secret), nil
+	return Shape{Type: o.secretType, Keys: o.keys(*spec.Output.Secret)}, nil
 }
 
 func outputOf(spec v2beta1.AzureKeyVaultSecretSpec) (output, error) {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/util/csaupgrade"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/akv2k8s/akv2k8s/internal/plan"
+)
+
+// takeOver makes fields that others own the fields of w.Manager, so that the apply
+// which follows changes or drops them. It touches managed fields alone, and returns
+// the version that this leaves.
+func (o *Outputs) takeOver(ctx context.Context, w plan.Write) (string, error) {
+	object := newObject(w.Payload.Kind)
+	if err := o.live.Get(ctx, types.NamespacedName{Namespace: w.Namespace, Name: w.Name}, object); err != nil {
+		return "", translate(err)
+	}
+	if object.GetResourceVersion() != w.ResourceVersion {
+		return "", plan.ErrChanged
+	}
+	if w.TakeOver.All {
+		patch, err := csaupgrade.UpgradeManagedFieldsPatch(object, sets.New(w.TakeOver.Managers...), w.Manager)
+		if err != nil {
+			return "", plan.ErrWrite
+		}
+		return o.patchManagers(ctx, object, patch)
+	}
+	entries, err := inherit(object.GetManagedFields(), w)
+	if err != nil {
+		return "", plan.ErrWrite
+	}
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "replace", "path": "/metadata/managedFields", "value": entries},
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": object.GetResourceVersion()},
+	})
+	if err != nil {
+		return "", plan.ErrWrite
+	}
+	return o.patchManagers(ctx, object, patch)
+}
+
+func (o *Outputs) patchManagers(ctx context.Context, object client.Object, patch []byte) (string, error) {
+	if len(patch) == 0 { // there was nothing to move
+		return object.GetResourceVersion(), nil
+	}
+	if err := o.writer.Patch(ctx, object, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(fieldOwner)); err != nil {
+		return "", translate(err)
+	}
+	return object.GetResourceVersion(), nil
+}
+
+// fieldOwner is the manager of the few writes that are no apply. It must not be the
+// program's name, which the original has too.
+const fieldOwner = "akv2k8s"
+
+// inherit moves the fields that a write names from the managers of its take-over
+// to its own.
+func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.ManagedFieldsEntry, error) {
+	named, moved := fieldsOf(w), fieldpath.NewSet()
+	var out []metav1.ManagedFieldsEntry
+	for _, entry := range entries {
+		if entry.Subresource != "" || !slices.Contains(w.TakeOver.Managers, entry.Manager) || entry.FieldsV1 == nil {
+			out = append(out, entry)
+			continue
+		}
+		owned, err := parseFields(entry)
+		if err != nil {
+			return nil, err
+		}
+		rest := owned.RecursiveDifference(named)
+		moved = moved.Union(owned.Difference(rest))
+		if rest.Empty() {
+			continue
+		}
+		if out, err = appendFields(out, entry, rest); err != nil {
+			return nil, err
+		}
+	}
+	return addFields(out, w.Manager, moved)
+}
+
+// fieldsOf are the fields that a write names, but for those that it cannot lose.
+func fieldsOf(w plan.Write) *fieldpath.Set {
+	set := fieldpath.NewSet()
+	for key := range w.Payload.Data {
+		set.Insert(fieldpath.MakePathOrDie("data", key))
+		set.Insert(fieldpath.MakePathOrDie("binaryData", key))
+	}
+	for key := range w.Labels {
+		set.Insert(fieldpath.MakePathOrDie("metadata", "labels", key))
+	}
+	for key := range w.Annotations {
+		set.Insert(fieldpath.MakePathOrDie("metadata", "annotations", key))
+	}
+	if w.Owner != nil {
+		set.Insert(fieldpath.MakePathOrDie("metadata", "ownerReferences", fieldpath.KeyByFields("uid", string(w.Owner.UID))))
+	}
+	return set
+}
+
+// addFields gives the fields to the manager's apply.
+func addFields(entries []metav1.ManagedFieldsEntry, manager string, fields *fieldpath.Set) ([]metav1.ManagedFieldsEntry, error) {
+	mine := func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == manager && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == ""
+	}
+	entry := metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationApply, APIVersion: "v1", FieldsType: "FieldsV1"}
+	if i := slices.IndexFunc(entries, mine); i >= 0 {
+		entry = entries[i]
+		owned, err := parseFields(entry)
+		if err != nil {
+			return nil, err
+		}
+		fields, entries = fields.Union(owned), slices.Delete(entries, i, i+1)
+	}
+	return appendFields(entries, entry, fields)
+}
+
+func parseFields(entry metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+	set := fieldpath.NewSet()
+	return set, set.FromJSON(bytes.NewReader(entry.FieldsV1.GetRawBytes()))
+}
+
+func appendFields(entries []metav1.ManagedFieldsEntry, like metav1.ManagedFieldsEntry, fields *fieldpath.Set) ([]metav1.ManagedFieldsEntry, error) {
+	raw, err := fields.ToJSON()
+	if err != nil {
+		return nil, err
+	}
+	like.FieldsV1 = metav1.NewFieldsV1(string(raw))
+	return append(entries, like), nil
+}

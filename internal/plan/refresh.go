@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+// Reads are what must be asked of the vault before deciding, each once. What is
+// not due is not asked for.
+//
+//	the resource                       is asked for
+//	is new, changed, or not Ready      always
+//	asks for a refresh by annotation   once for each value of it
+//	is Periodic and follows the latest at every interval
+//	is anything else                   when the output is not as it was confirmed
+func (f Facts) Reads() []vault.Reference {
+	var out []vault.Reference
+	for _, o := range f.Outputs {
+		ref, err := f.reference(o)
+		if err == nil && f.due(o) && !slices.Contains(out, ref) {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
+// reference is what to read for one output. Once is Once: what repairs an output
+// is the version that was first in it.
+func (f Facts) reference(o Output) (vault.Reference, error) {
+	ref, err := render.OutputReference(f.AKVS.Spec, o.Kind)
+	if err == nil && f.policy() == v2beta1.RefreshOnce && ref.Version == "" && !f.asked() && isReady(f.AKVS.Status) {
+		ref.Version = f.AKVS.Status.ObjectVersion
+	}
+	return ref, err
+}
+
+func (f Facts) policy() v2beta1.RefreshPolicy {
+	if r := f.AKVS.Spec.Refresh; r != nil && r.Policy != "" {
+		return r.Policy
+	}
+	return v2beta1.RefreshPeriodic
+}
+
+// polled says whether the vault is asked at every interval. A pinned version does
+// not change.
+func (f Facts) polled() bool {
+	return f.policy() == v2beta1.RefreshPeriodic && f.AKVS.Spec.Vault.Object.Version == ""
+}
+
+// asked says whether a person wants a look now: the spec is another than the one
+// that the status speaks of, or the annotation is.
+func (f Facts) asked() bool {
+	s := f.AKVS.Status
+	return s.ObservedGeneration != f.AKVS.Generation || s.HandledRefresh != f.requested()
+}
+
+func (f Facts) requested() string {
+	text := []rune(f.AKVS.Annotations[v2beta1.RefreshAnnotation])
+	return string(text[:min(len(text), v2beta1.MaxHandledRefresh)])
+}
+
+// handled says that what was asked for has been done.
+func (f Facts) handled(in *Intent) { in.Status.HandledRefresh = f.requested() }
+
+func (f Facts) due(o Output) bool {
+	return f.asked() || !isReady(f.AKVS.Status) || f.polled() || !f.confirmed(o)
+}
+
+// confirmed says whether the output is known, without a value to compare, to be
+// what was once written. Who changes a key takes its ownership.
+func (f Facts) confirmed(o Output) bool {
+	shape, err := render.OutputShape(f.AKVS.Spec, o.Kind)
+	if err != nil || shape.Open || !f.standing(o) {
+		return false
+	}
+	c := f.claim(o, render.Payload{Kind: o.Kind, Type: shape.Type})
+	return c.err == nil && !f.inherits(o, c) &&
+		f.sameMetadata(o.Observed.Labels, o.Observed.LabelManagers, c.labels) &&
+		f.sameMetadata(o.Observed.Annotations, o.Observed.AnnotationManagers, c.annotations)
+}
+
+// standing says whether nobody has touched the output's data, as far as that can
+// be known without reading the vault.
+func (f Facts) standing(o Output) bool {
+	shape, err := render.OutputShape(f.AKVS.Spec, o.Kind)
+	if err != nil || !f.intact(o) || o.Observed.Type != shape.Type {
+		return false
+	}
+	if shape.Open {
+		return o.Observed.has(Manager(f.AKVS.UID))
+	}
+	return !slices.ContainsFunc(shape.Keys, func(key string) bool { return !f.keeps(o, key) })
+}
+
+// stands says whether the last answer still holds without a new one: it was an
+// answer, about this spec, and if it was good then nobody has touched the outputs.
+func (f Facts) stands() bool {
+	status := f.AKVS.Status
+	last := readyCondition(status)
+	switch {
+	case last == nil, status.ObservedGeneration != f.AKVS.Generation,
+		last.Reason == v2beta1.ReasonVaultUnavailable, last.Reason == v2beta1.ReasonApplyFailed:
+		return false
+	case last.Status != yes:
+		return true
+	}
+	return !slices.ContainsFunc(f.Outputs, func(o Output) bool { return !f.standing(o) })
+}
+
+// next is when to look again at what is well.
+func (f Facts) next() time.Duration {
+	if f.polled() {
+		return f.retryInterval()
+	}
+	return 0
+}
+
+// retryInterval is the spec's interval or, when it has none, the operator's.
+func (f Facts) retryInterval() time.Duration {
+	d := f.Settings.Interval
+	if r := f.AKVS.Spec.Refresh; r != nil && r.Interval != nil {
+		d = max(r.Interval.Duration, f.Settings.Floor)
+	}
+	if f.Settings.Jitter > 0 {
+		d = time.Duration(float64(d) * f.Settings.Jitter)
+	}
+	return d
+}
