@@ -144,7 +144,7 @@ func (f Facts) stands() bool {
 	case last.Status != metav1.ConditionTrue:
 		return true
 	}
-	secretType, keys, err := render.SecretShape(f.AKVS.Spec)
-	return err == nil && f.intact() && f.Observed.Type == secretType &&
-		!slices.ContainsFunc(keys, func(key string) bool { return !f.keeps(key) })
+	shape, err := render.OutputShape(f.AKVS.Spec, render.Secret)
+	return err == nil && f.intact() && f.Observed.Type == shape.Type &&
+		!slices.ContainsFunc(shape.Keys, func(key string) bool { return !f.keeps(key) })
 }

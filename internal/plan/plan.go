@@ -74,7 +74,7 @@ func Reference(akvs *v2beta1.AzureKeyVaultSecret) (vault.Reference, bool) {
 	if !hasOutput(akvs) {
 		return vault.Reference{}, false
 	}
-	ref, err := render.SecretReference(akvs.Spec)
+	ref, err := render.OutputReference(akvs.Spec, render.Secret)
 	return ref, err == nil
 }
 
@@ -87,13 +87,13 @@ func Decide(f Facts) Intent {
 	if !hasOutput(f.AKVS) {
 		return f.idle()
 	}
-	if _, err := render.SecretReference(f.AKVS.Spec); err != nil {
+	if _, err := render.OutputReference(f.AKVS.Spec, render.Secret); err != nil {
 		return f.unrenderable(err).never() // only another spec changes it
 	}
 	if f.FetchErr != nil {
 		return f.unread()
 	}
-	want, err := render.Secret(f.AKVS.Spec, f.Object)
+	want, err := render.Output(f.AKVS.Spec, render.Secret, f.Object)
 	if err != nil {
 		return f.unrenderable(err)
 	}

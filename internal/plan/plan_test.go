@@ -146,7 +146,7 @@ func TestDecideFirstWrite(t *testing.T) {
 			APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: "a", UID: "uid-a",
 			Controller: &isController, BlockOwnerDeletion: &block,
 		},
-		Payload: render.Payload{Type: corev1.SecretTypeOpaque, Data: map[string]secret.Value{"password": secret.New([]byte("s3cr3t"))}},
+		Payload: render.Payload{Kind: render.Secret, Type: corev1.SecretTypeOpaque, Data: map[string]secret.Value{"password": secret.New([]byte("s3cr3t"))}},
 	}
 	if diff := cmp.Diff(want, in.Write); diff != "" {
 		t.Errorf("write (-want +got):\n%s", diff)
@@ -189,7 +189,7 @@ func TestDecideWhenTheVaultSaysNo(t *testing.T) {
 		"NotFound":  {fmt.Errorf("reading: %w", vault.ErrNotFound), "VaultObjectNotFound: my-kv/db: the vault has no such object"},
 		"Disabled":  {vault.ErrDisabled, "VaultObjectDisabled: my-kv/db: the object, or this version of it, is disabled"},
 		"Forbidden": {vault.ErrForbidden, "VaultForbidden: my-kv/db: the identity may not read this object"},
-		"Firewall":  {vault.ErrFirewall, "VaultForbidden: my-kv/db: the vault's firewall refuses this network"},
+		"Firewall":  {vault.ErrFirewall, "VaultNetworkDenied: my-kv/db: the vault's firewall refuses this network"},
 		"SignIn":    {vault.ErrSignIn, "SignInFailed: my-kv/db: signing in to Azure was refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -444,15 +444,15 @@ func TestDecideOutputsThatCannotBe(t *testing.T) {
 			func(f *plan.Facts) {
 				f.AKVS.Spec.Output = v2beta1.Output{ConfigMap: &v2beta1.ConfigMapOutput{Name: "c", DataKey: "k"}}
 			},
-			"OutputInvalid: my-kv/db: an output to a ConfigMap is not supported",
+			"OutputInvalid: my-kv/db: there is no such output for this type of vault object",
 		},
 		"Type": {
-			func(f *plan.Facts) { f.AKVS.Spec.Output.Secret.Type = "kubernetes.io/tls" },
-			"OutputInvalid: my-kv/db: this type of vault object cannot be kept in this type of Secret",
+			func(f *plan.Facts) { f.AKVS.Spec.Output.Secret.Type = "kubernetes.io/service-account-token" },
+			"OutputInvalid: my-kv/db: Kubernetes itself acts upon Secrets of this type; choose another",
 		},
 		"KeyObject": {
 			func(f *plan.Facts) { f.AKVS.Spec.Vault.Object.Type = v2beta1.ObjectKey },
-			"OutputInvalid: my-kv/db: this type of vault object cannot be kept in this type of Secret",
+			"OutputInvalid: my-kv/db: the vault's answer is not a public key of type RSA or EC",
 		},
 		"NoDataKey": {
 			func(f *plan.Facts) { f.AKVS.Spec.Output.Secret.DataKey = "" },
