@@ -49,24 +49,23 @@ const (
 	typeEC  = "EC"
 )
 
-// normalized is the key with integers and coordinates of the length that JWK
-// wants (RFC 7518 section 6), which is not always what comes over the wire.
+// normalized is the key with the members of its type alone, in the length that
+// JWK wants (RFC 7518 section 6), which is not always what comes over the wire.
 func normalized(k vault.Key) (vault.Key, error) {
-	k.Type = strings.TrimSuffix(k.Type, "-HSM")
-	switch k.Type {
+	switch strings.TrimSuffix(k.Type, "-HSM") {
 	case typeRSA:
-		k.N, k.E = bytes.TrimLeft(k.N, "\x00"), bytes.TrimLeft(k.E, "\x00")
-		if len(k.N) == 0 || len(k.E) == 0 {
+		out := vault.Key{Type: typeRSA, N: bytes.TrimLeft(k.N, "\x00"), E: bytes.TrimLeft(k.E, "\x00")}
+		if len(out.N) == 0 || len(out.E) == 0 {
 			return vault.Key{}, ErrKey
 		}
-		return k, nil
+		return out, nil
 	case typeEC:
 		size := sizes[k.Curve]
-		k.X, k.Y = padded(k.X, size), padded(k.Y, size)
-		if !onCurve(k) {
+		out := vault.Key{Type: typeEC, Curve: k.Curve, X: padded(k.X, size), Y: padded(k.Y, size)}
+		if !onCurve(out) {
 			return vault.Key{}, ErrKey
 		}
-		return k, nil
+		return out, nil
 	default:
 		return vault.Key{}, ErrKey
 	}
