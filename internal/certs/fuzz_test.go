@@ -65,7 +65,7 @@ func mustBe(t *testing.T, err error, raw []byte, known ...error) {
 		case !errors.Is(err, k):
 		case text == k.Error():
 			return
-		case k != certs.ErrChain || !strings.HasPrefix(text, "no place in the chain for "):
+		case !errors.Is(k, certs.ErrChain) || !strings.HasPrefix(text, "no place in the chain for "):
 			t.Fatalf("an error of another making: %q", text)
 		case len([]rune(text)) > 105 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
 			t.Fatalf("an error that cannot be shown: %q", text)

@@ -448,7 +448,7 @@ func TestDecideOutputsThatCannotBe(t *testing.T) {
 		},
 		"Type": {
 			func(f *plan.Facts) { f.AKVS.Spec.Output.Secret.Type = "kubernetes.io/service-account-token" },
-			"OutputInvalid: my-kv/db: Kubernetes itself acts upon Secrets of this type; choose another",
+			"OutputInvalid: my-kv/db: this type of Secret gives rights in the cluster; choose another",
 		},
 		"KeyObject": {
 			func(f *plan.Facts) { f.AKVS.Spec.Vault.Object.Type = v2beta1.ObjectKey },

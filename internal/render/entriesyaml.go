@@ -56,12 +56,13 @@ func scalarYAML(n *yaml.Node) (string, error) {
 	if n == nil || n.Kind != yaml.ScalarNode {
 		return "", ErrEntryValue
 	}
-	switch n.ShortTag() {
-	case "!!null":
+	written := n.Style&yaml.TaggedStyle == 0 // and not only claimed by a tag
+	switch tag := n.ShortTag(); {
+	case tag == "!!null" && written:
 		return "", nil
-	case "!!merge":
+	case tag == "!!merge":
 		return "", ErrEntryValue
-	case "!!binary":
+	case tag == "!!binary":
 		return binary(n.Value)
 	default:
 		return n.Value, nil

@@ -15,7 +15,7 @@ var (
 	// ErrUnsupported is a spec without such an output, or of an unknown object type.
 	ErrUnsupported = errors.New("there is no such output for this type of vault object")
 	// ErrReserved is a type of Secret that gives rights in the cluster.
-	ErrReserved = errors.New("Kubernetes itself acts upon Secrets of this type; choose another")
+	ErrReserved = errors.New("this type of Secret gives rights in the cluster; choose another")
 	// ErrRequired is data without the keys that the type of the Secret demands.
 	ErrRequired = errors.New("the type of the Secret demands other keys")
 	// ErrTransform is a value that a transform does not fit.

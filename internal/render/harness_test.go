@@ -158,17 +158,17 @@ func golden(t *testing.T, name, got string) {
 }
 
 // inputs are the files of testdata with this ending.
-func inputs(t testing.TB, pattern string) map[string]string {
-	t.Helper()
+func inputs(tb testing.TB, pattern string) map[string]string {
+	tb.Helper()
 	out := map[string]string{}
 	paths, err := filepath.Glob(filepath.Join("testdata", pattern))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("no files %s: %v", pattern, err)
+		tb.Fatalf("no files %s: %v", pattern, err)
 	}
 	for _, path := range paths {
 		raw, err := os.ReadFile(path)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out[filepath.Base(path)] = string(raw)
 	}

@@ -59,6 +59,7 @@ func answer(o v2beta1.ObjectType, secretType string) vault.Object {
 		"kubernetes.io/dockerconfigjson": `{"auths":{}}`, "kubernetes.io/dockercfg": "{}",
 	}[secretType]
 	switch o {
+	case v2beta1.ObjectSecret, v2beta1.ObjectKey:
 	case v2beta1.ObjectCertificate:
 		text = kept().pfx
 	case v2beta1.ObjectMultiKeyValue:

@@ -362,7 +362,7 @@ func TestBadInput(t *testing.T) {
 				})
 			}, "KeyNotExportable", "my-kv/test-cert: the private key is not exportable: make the certificate with an exportable key",
 		},
-		"WrongType": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Type = "kubernetes.io/tls" }), "OutputInvalid", "my-kv/db: this type of vault object cannot be kept in this type of Secret"},
+		"WrongType": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Type = "kubernetes.io/tls" }), "OutputInvalid", "my-kv/db: the object is not a certificate with its private key, as PEM or PFX without password"},
 		"ConfigMap": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) {
 			spec.Output.ConfigMap = &v2beta1.ConfigMapOutput{Name: "c", DataKey: "k"}
 		}), "OutputInvalid", "my-kv/db: there is no such output for this type of vault object"},
