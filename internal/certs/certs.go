@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package certs takes apart what Key Vault gives for a certificate with its
-// private key, finds the leaf, orders the chain and writes PEM.
+// private key, finds the leaf, orders the chain (chain.go) where that is asked
+// for, and writes PEM.
 //
-// It trusts no order and no content type: a vault emits PFX root first, PEM
-// leaf first, and an imported chain as it was uploaded; old users keep a PFX in
-// a plain secret. The leaf is the certificate whose public key belongs to the
-// private key.
+// It trusts no content type and no order to mean anything: a vault emits PFX root
+// first, PEM leaf first, and an imported chain as it was uploaded; old users keep
+// a PFX in a plain secret. The leaf is the certificate whose public key belongs to
+// the private key.
 package certs
 
 import (
@@ -20,6 +21,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -34,6 +36,7 @@ var (
 	ErrKey    = errors.New("the private key is of a kind that is not supported")
 	ErrNoCert = errors.New("there is no certificate")
 	ErrNoLeaf = errors.New("no certificate belongs to the private key")
+	ErrChain  = errors.New("the certificates make no chain")
 )
 
 // Bundle is a private key and the certificates that came with it, in the order
@@ -41,13 +44,14 @@ var (
 type Bundle struct {
 	key          crypto.Signer // RSA, ECDSA on a NIST curve or Ed25519
 	certificates []*x509.Certificate
+	file         []byte
 }
 
 // Parse reads a PEM text or the base64 text of a PFX without password.
 func Parse(v secret.Value) (Bundle, error) {
 	text := bytes.TrimSpace(v.Reveal())
 	if bytes.Contains(text, []byte("-----BEGIN ")) {
-		return parsePEM(text)
+		return parsePEM(v.Reveal())
 	}
 	pfx := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Decode(pfx, text)
@@ -78,9 +82,11 @@ func parsePFX(pfx []byte) (Bundle, error) {
 	if !ok {
 		return Bundle{}, ErrKey
 	}
-	return newBundle(signer, append([]*x509.Certificate{leaf}, others...))
+	return newBundle(pfx, signer, append([]*x509.Certificate{leaf}, others...))
 }
 
+// parsePEM passes over what is neither a certificate nor a key: files begin with
+// the parameters of a curve, say. The first key is the key.
 func parsePEM(text []byte) (Bundle, error) {
 	var key crypto.Signer
 	var certificates []*x509.Certificate
@@ -105,7 +111,7 @@ func parsePEM(text []byte) (Bundle, error) {
 	if key == nil {
 		return Bundle{}, ErrNoKey
 	}
-	return newBundle(key, certificates)
+	return newBundle(text, key, certificates)
 }
 
 // parseKey goes by the bytes: the block's label is wrong often enough.
@@ -125,39 +131,37 @@ func parseKey(der []byte) (crypto.Signer, error) {
 	return nil, ErrKey
 }
 
-func newBundle(key crypto.Signer, certificates []*x509.Certificate) (Bundle, error) {
+func newBundle(file []byte, key crypto.Signer, certificates []*x509.Certificate) (Bundle, error) {
 	if len(certificates) == 0 {
 		return Bundle{}, ErrNoCert
 	}
-	return Bundle{key: key, certificates: certificates}, nil
+	return Bundle{key: key, certificates: certificates, file: file}, nil
 }
 
-// LeafFirst returns the chain as PEM: the certificate of the private key, then
-// issuer by issuer, then whatever does not belong to that chain, in the order in
-// which it came. Nothing is dropped and nothing is invented.
-func (b Bundle) LeafFirst() ([]byte, error) {
-	rest := append([]*x509.Certificate(nil), b.certificates...)
-	leaf := indexOf(rest, func(c *x509.Certificate) bool { return sameKey(c.PublicKey, b.key.Public()) })
-	if leaf < 0 {
+// File is the bundle as a file holds it: the bytes of the PFX, or the PEM text
+// just as it was.
+func (b Bundle) File() secret.Value { return secret.New(b.file) }
+
+// AsGiven returns the certificates as PEM, in the order in which they came.
+func (b Bundle) AsGiven() ([]byte, error) {
+	if !slices.ContainsFunc(b.certificates, b.isLeaf) {
 		return nil, ErrNoLeaf
 	}
-	var out bytes.Buffer
-	for next := leaf; next >= 0; {
-		current := rest[next]
-		writeCertificate(&out, current.Raw)
-		rest = append(rest[:next], rest[next+1:]...)
-		next = indexOf(rest, func(c *x509.Certificate) bool { return issued(c, current) })
-	}
-	for _, c := range rest {
-		writeCertificate(&out, c.Raw)
-	}
-	return out.Bytes(), nil
+	return textOf(b.certificates), nil
 }
 
-// issued goes by name and by signature: cross-signed authorities share a name.
-func issued(issuer, c *x509.Certificate) bool {
-	return bytes.Equal(issuer.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(issuer) == nil
+// ServerFirst returns the chain as PEM: the certificate of the private key, then
+// issuer by issuer. Every certificate is in it once; where that cannot be, the
+// error is a ChainError.
+func (b Bundle) ServerFirst() ([]byte, error) {
+	ordered, err := b.chain()
+	if err != nil {
+		return nil, err
+	}
+	return textOf(ordered), nil
 }
+
+func (b Bundle) isLeaf(c *x509.Certificate) bool { return sameKey(c.PublicKey, b.key.Public()) }
 
 // PrivateKey returns the key as PEM, in the form in which TLS servers of every
 // age read it: PKCS#1 for RSA, SEC 1 for ECDSA, PKCS#8 for Ed25519.
@@ -184,25 +188,19 @@ func (b Bundle) PrivateKey() (secret.Value, error) {
 
 // PublicPEM returns one certificate as PEM.
 func PublicPEM(der []byte) ([]byte, error) {
-	if _, err := x509.ParseCertificate(der); err != nil {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
 		return nil, ErrNoCert
 	}
+	return textOf([]*x509.Certificate{c}), nil
+}
+
+func textOf(list []*x509.Certificate) []byte {
 	var out bytes.Buffer
-	writeCertificate(&out, der)
-	return out.Bytes(), nil
-}
-
-func writeCertificate(out *bytes.Buffer, der []byte) {
-	out.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-func indexOf(list []*x509.Certificate, is func(*x509.Certificate) bool) int {
-	for i, c := range list {
-		if is(c) {
-			return i
-		}
+	for _, c := range list {
+		out.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
-	return -1
+	return out.Bytes()
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

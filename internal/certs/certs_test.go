@@ -3,7 +3,6 @@
 package certs_test
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -150,7 +149,7 @@ func TestParseGivesAServersPair(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				crt, err := bundle.LeafFirst()
+				crt, err := bundle.ServerFirst()
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -207,30 +206,16 @@ func TestParseAcceptsOldKeyBlocks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if crt, err := bundle.LeafFirst(); err != nil || string(crt) != pemOf(tc.chain.leaf()) {
+			if crt, err := bundle.ServerFirst(); err != nil || string(crt) != pemOf(tc.chain.leaf()) {
 				t.Errorf("chain %q, error %v", crt, err)
 			}
 		})
 	}
 }
 
-func TestLeafFirstKeepsWhatDoesNotBelong(t *testing.T) {
-	t.Parallel()
-	c, stranger := chains["P256"](), chains["P384"]()
-	text := pkcs8(c.key) + pemOf(stranger.root(), c.root(), stranger.leaf(), c.leaf())
-	got, err := must(certs.Parse(value(text))).LeafFirst()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The intermediate is missing, so the chain ends at the leaf.
-	if diff := cmp.Diff(pemOf(c.leaf(), stranger.root(), c.root(), stranger.leaf()), string(got)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
-	c, other := chains["P256"](), chains["RSA2048"]()
+	c := chains["P256"]()
 	withPassword := base64.StdEncoding.EncodeToString(must(pkcs12.Modern2023.Encode(c.key, c.leaf(), nil, "hunter2")))
 	trustStore := base64.StdEncoding.EncodeToString(must(pkcs12.Modern2023.EncodeTrustStore(c.certificates, "")))
 	for name, tc := range map[string]struct {
@@ -261,12 +246,6 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
-	t.Run("NoLeaf", func(t *testing.T) {
-		t.Parallel()
-		if _, err := must(certs.Parse(value(pkcs8(c.key) + pemOf(other.certificates...)))).LeafFirst(); !errors.Is(err, certs.ErrNoLeaf) {
-			t.Errorf("error %v, want %v", err, certs.ErrNoLeaf)
-		}
-	})
 }
 
 // keyless is a PFX as a vault gives it for a key that must not leave.
@@ -304,48 +283,4 @@ func TestBundlePrintsAsNothing(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Whatever comes, Parse neither panics nor puts any of it into its error, and
-// what it gives a server can use.
-func FuzzParse(f *testing.F) {
-	c := chains["P256"]()
-	for _, form := range forms {
-		f.Add([]byte(form(c)))
-	}
-	f.Add([]byte(base64.StdEncoding.EncodeToString([]byte("-----BEGIN CERTIFICATE-----"))))
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----\n"))
-	known := []error{certs.ErrFormat, certs.ErrNoKey, certs.ErrKey, certs.ErrNoCert}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		before := bytes.Clone(raw)
-		bundle, err := certs.Parse(secret.New(raw))
-		if !bytes.Equal(before, raw) {
-			t.Fatal("Parse changed its input")
-		}
-		if err != nil {
-			for _, k := range known {
-				if err.Error() == k.Error() {
-					return
-				}
-			}
-			t.Fatalf("an error of another making: %v", err)
-		}
-		crt, err := bundle.LeafFirst()
-		if err != nil {
-			if !errors.Is(err, certs.ErrNoLeaf) {
-				t.Fatalf("LeafFirst: %v", err)
-			}
-			return
-		}
-		key, err := bundle.PrivateKey()
-		if err != nil {
-			if !errors.Is(err, certs.ErrKey) {
-				t.Fatalf("PrivateKey: %v", err)
-			}
-			return
-		}
-		if _, err := tls.X509KeyPair(crt, key.Reveal()); err != nil {
-			t.Fatalf("a server cannot use the pair: %v", err)
-		}
-	})
 }

@@ -121,7 +121,7 @@ func TestFillReasons(t *testing.T) {
 		"NotFound":    {fmt.Errorf("s3cr3t: %w", vault.ErrNotFound), v2beta1.ReasonObjectNotFound, false, 0},
 		"Disabled":    {vault.ErrDisabled, v2beta1.ReasonObjectDisabled, false, 0},
 		"Forbidden":   {vault.ErrForbidden, v2beta1.ReasonForbidden, false, 0},
-		"Firewall":    {vault.ErrFirewall, v2beta1.ReasonForbidden, false, 0},
+		"Firewall":    {vault.ErrFirewall, v2beta1.ReasonNetworkDenied, false, 0},
 		"SignIn":      {vault.ErrSignIn, v2beta1.ReasonSignInFailed, false, 0},
 		"Unavailable": {vault.ErrUnavailable, v2beta1.ReasonVaultUnavailable, true, 0},
 		"Throttled":   {fmt.Errorf("s3cr3t: %w", vault.Throttled{RetryAfter: time.Minute}), v2beta1.ReasonVaultUnavailable, true, time.Minute},

@@ -4,7 +4,6 @@ package render
 
 import (
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
-	"github.com/akv2k8s/akv2k8s/internal/certs"
 	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
@@ -56,26 +55,4 @@ func queryOf(t v2beta1.ObjectType, text string) (query, error) {
 		}
 	}
 	return query{}, ErrQuery
-}
-
-func whole(obj vault.Object) (secret.Value, error) { return obj.Value, nil }
-
-func publicPEM(obj vault.Object) (secret.Value, error) {
-	text, err := certs.PublicPEM(obj.Certificate)
-	if err != nil {
-		return secret.Value{}, ErrCertificate
-	}
-	return secret.New(text), nil
-}
-
-func privatePEM(obj vault.Object) (secret.Value, error) {
-	bundle, err := certs.Parse(obj.Value)
-	if err != nil {
-		return secret.Value{}, certificateError(err)
-	}
-	key, err := bundle.PrivateKey()
-	if err != nil {
-		return secret.Value{}, certificateError(err)
-	}
-	return key, nil
 }

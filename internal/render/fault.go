@@ -29,14 +29,32 @@ var faults = []struct {
 	{vault.ErrNotFound, v2beta1.ReasonObjectNotFound},
 	{vault.ErrDisabled, v2beta1.ReasonObjectDisabled},
 	{vault.ErrForbidden, v2beta1.ReasonForbidden},
-	{vault.ErrFirewall, v2beta1.ReasonForbidden},
+	{vault.ErrFirewall, v2beta1.ReasonNetworkDenied},
 	{vault.ErrSignIn, v2beta1.ReasonSignInFailed},
 	{ErrNotExportable, v2beta1.ReasonNotExportable},
 	{ErrUnsupported, v2beta1.ReasonOutputInvalid},
-	{ErrConfigMap, v2beta1.ReasonOutputInvalid},
+	{ErrReserved, v2beta1.ReasonOutputInvalid},
+	{ErrRequired, v2beta1.ReasonOutputInvalid},
 	{ErrTransform, v2beta1.ReasonOutputInvalid},
 	{ErrDataKey, v2beta1.ReasonOutputInvalid},
+	{ErrDataKeyName, v2beta1.ReasonOutputInvalid},
+	{ErrSize, v2beta1.ReasonOutputInvalid},
+	{ErrBasicAuth, v2beta1.ReasonOutputInvalid},
+	{ErrDockerConfig, v2beta1.ReasonOutputInvalid},
+	{ErrSSHKey, v2beta1.ReasonOutputInvalid},
 	{ErrCertificate, v2beta1.ReasonOutputInvalid},
+	{ErrNoLeaf, v2beta1.ReasonOutputInvalid},
+	{ErrChain, v2beta1.ReasonOutputInvalid},
+	{ErrKey, v2beta1.ReasonOutputInvalid},
+	{ErrKeyFormat, v2beta1.ReasonOutputInvalid},
+	{ErrCurve, v2beta1.ReasonOutputInvalid},
+	{ErrContentType, v2beta1.ReasonOutputInvalid},
+	{ErrEntries, v2beta1.ReasonOutputInvalid},
+	{ErrEntriesSize, v2beta1.ReasonOutputInvalid},
+	{ErrEntryName, v2beta1.ReasonOutputInvalid},
+	{ErrEntryTwice, v2beta1.ReasonOutputInvalid},
+	{ErrEntryValue, v2beta1.ReasonOutputInvalid},
+	{ErrEntryBinary, v2beta1.ReasonOutputInvalid},
 	{ErrQuery, v2beta1.ReasonPlaceholderQuery},
 }
 
@@ -45,8 +63,17 @@ var faults = []struct {
 func Explain(err error) Fault {
 	for _, known := range faults {
 		if errors.Is(err, known.err) {
-			return Fault{known.reason, known.err.Error(), false}
+			return Fault{known.reason, textOf(err, known.err), false}
 		}
 	}
 	return outage
+}
+
+// textOf is the text of what we know; of a detail it is all that the detail says,
+// whatever was wrapped around it.
+func textOf(err, known error) string {
+	if d, ok := errors.AsType[detail](err); ok {
+		return d.text
+	}
+	return known.Error()
 }

@@ -25,9 +25,18 @@ func TestExplain(t *testing.T) {
 			render.Fault{Reason: v2beta1.ReasonObjectNotFound, Text: vault.ErrNotFound.Error()},
 		},
 		"Render":    {render.ErrQuery, render.Fault{Reason: v2beta1.ReasonPlaceholderQuery, Text: render.ErrQuery.Error()}},
+		"Firewall":  {vault.ErrFirewall, render.Fault{Reason: v2beta1.ReasonNetworkDenied, Text: vault.ErrFirewall.Error()}},
 		"Outage":    {vault.ErrUnavailable, outage},
 		"Throttled": {vault.Throttled{}, outage},
 		"Unknown":   {errors.New("text of somebody else"), outage},
+	}
+	_, detailed := render.Output(spec(v2beta1.ObjectMultiKeyValue, "", "", content(v2beta1.ContentJSON)), render.Secret, object(`{"a":"1","b":[]}`))
+	cases["Detail"] = struct {
+		err  error
+		want render.Fault
+	}{
+		fmt.Errorf("rendering: %w", detailed),
+		render.Fault{Reason: v2beta1.ReasonOutputInvalid, Text: "entry 2: " + render.ErrEntryValue.Error()},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -35,5 +44,16 @@ func TestExplain(t *testing.T) {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
+	}
+}
+
+// Every error of this package is known to Explain and fits a condition.
+func TestExplainKnowsEveryError(t *testing.T) {
+	t.Parallel()
+	for _, err := range sentinels {
+		fault := render.Explain(err)
+		if fault.Outage || fault.Text != err.Error() || len(fault.Text) > 105 {
+			t.Errorf("%q (%d characters) is explained as %+v", err, len(err.Error()), fault)
+		}
 	}
 }

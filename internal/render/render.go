@@ -1,41 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package render turns a vault object into what a spec asks for: the data of a
-// Secret, or one environment value. It also says which read that needs. It
-// performs no I/O, and no error of it carries anything of a value.
+// Secret or a ConfigMap, or one environment value. It also says which read that
+// needs. It performs no I/O, and no error of it carries anything of a value.
 //
-// A new output type starts in outputs (secret.go); a new placeholder query in
+// A new output type starts in outputs (output.go); a new placeholder query in
 // queries (env.go).
 package render
 
 import (
-	"errors"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
-	"github.com/akv2k8s/akv2k8s/internal/certs"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// The ways rendering fails. Who reads them must change the spec or the object.
-var (
-	// ErrNotExportable is a private key that may not leave the vault.
-	ErrNotExportable = errors.New("the private key is not exportable: " +
-		"make the certificate with an exportable key")
-	// ErrUnsupported is a combination that there is no output for.
-	ErrUnsupported = errors.New("this type of vault object cannot be kept in this type of Secret")
-	// ErrConfigMap is an output that there is not yet.
-	ErrConfigMap = errors.New("an output to a ConfigMap is not supported")
-	// ErrTransform is a value that a transform does not fit.
-	ErrTransform = errors.New("a transform does not fit the value: base64decode needs base64")
-	// ErrDataKey is an output that needs a key to keep the value under.
-	ErrDataKey = errors.New("spec.output.secret.dataKey is required")
-	// ErrCertificate is a value that is no certificate with its key.
-	ErrCertificate = errors.New("the object is not a certificate with its private key, as PEM or PFX without password")
-	// ErrQuery is a placeholder query that fits no part of the object.
-	ErrQuery = errors.New("the placeholder's query fits no part of this vault object")
+// Kind is the kind of an output.
+type Kind string
+
+// The two kinds of output.
+const (
+	Secret    Kind = "Secret"
+	ConfigMap Kind = "ConfigMap"
 )
 
-// kinds maps what people write to where the vault keeps it.
+// Payload is what one output holds.
+type Payload struct {
+	Kind Kind
+	Type corev1.SecretType // empty for a ConfigMap
+	Data map[string]secret.Value
+}
+
+// Shape is what is known of an output before its object is read.
+type Shape struct {
+	Type corev1.SecretType // empty for a ConfigMap
+	Keys []string          // of the data, sorted
+	Open bool              // the keys are known only once the object is read
+}
+
+// OutputReference is what to read for an output of this kind. It fails where no
+// object whatever could be rendered: only another spec changes that.
+func OutputReference(spec v2beta1.AzureKeyVaultSecretSpec, kind Kind) (vault.Reference, error) {
+	c, err := choose(spec, kind)
+	if err != nil {
+		return vault.Reference{}, err
+	}
+	return reference(spec.Vault, c.privateKey), nil
+}
+
+// OutputShape is the shape of an output of this kind. It fails as OutputReference.
+func OutputShape(spec v2beta1.AzureKeyVaultSecretSpec, kind Kind) (Shape, error) {
+	c, err := choose(spec, kind)
+	if err != nil {
+		return Shape{}, err
+	}
+	return Shape{Type: c.to.kept(), Keys: c.keys, Open: c.keys == nil}, nil
+}
+
+// Output renders the object that OutputReference names.
+func Output(spec v2beta1.AzureKeyVaultSecretSpec, kind Kind, obj vault.Object) (Payload, error) {
+	c, err := choose(spec, kind)
+	if err != nil {
+		return Payload{}, err
+	}
+	if obj.Value.Len() > corev1.MaxSecretSize {
+		return Payload{}, ErrSize
+	}
+	obj, err = transformed(spec, obj)
+	if err != nil {
+		return Payload{}, err
+	}
+	data, err := c.render(c.to, obj)
+	if err != nil {
+		return Payload{}, err
+	}
+	if err := acceptable(c.to.kept(), data); err != nil {
+		return Payload{}, err
+	}
+	return Payload{Kind: kind, Type: c.to.kept(), Data: data}, nil
+}
+
+// kindOf maps what people write to where the vault keeps it.
 func kindOf(t v2beta1.ObjectType) vault.Kind {
 	switch t {
 	case v2beta1.ObjectCertificate:
@@ -55,13 +101,4 @@ func reference(v v2beta1.Vault, privateKey bool) vault.Reference {
 		Version:    v.Object.Version,
 		PrivateKey: privateKey,
 	}
-}
-
-// certificateError keeps the one case apart that people meet: a key that was
-// never meant to leave.
-func certificateError(err error) error {
-	if errors.Is(err, certs.ErrNoKey) {
-		return ErrNotExportable
-	}
-	return ErrCertificate
 }

@@ -350,7 +350,7 @@ func TestBadInput(t *testing.T) {
 		"WrongVersion":   {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Vault.Object.Version = strings.Repeat("f", 32) }), "VaultObjectNotFound", "my-kv/db: the vault has no such object"},
 		"DisabledObject": {func(_ *testing.T, s *stage) { s.vault.Disable(ref) }, "VaultObjectDisabled", "my-kv/db: the object, or this version of it, is disabled"},
 		"Forbidden":      {fail(fmt.Errorf("remote %s: %w", canary, vault.ErrForbidden)), "VaultForbidden", "my-kv/db: the identity may not read this object"},
-		"Firewall":       {fail(vault.ErrFirewall), "VaultForbidden", "my-kv/db: the vault's firewall refuses this network"},
+		"Firewall":       {fail(vault.ErrFirewall), "VaultNetworkDenied", "my-kv/db: the vault's firewall refuses this network"},
 		"SignIn":         {fail(vault.ErrSignIn), "SignInFailed", "my-kv/db: signing in to Azure was refused"},
 		"NotExportable": {
 			func(t *testing.T, s *stage) {
@@ -362,10 +362,10 @@ func TestBadInput(t *testing.T) {
 				})
 			}, "KeyNotExportable", "my-kv/test-cert: the private key is not exportable: make the certificate with an exportable key",
 		},
-		"WrongType": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Type = "kubernetes.io/tls" }), "OutputInvalid", "my-kv/db: this type of vault object cannot be kept in this type of Secret"},
+		"WrongType": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Type = "kubernetes.io/tls" }), "OutputInvalid", "my-kv/db: the object is not a certificate with its private key, as PEM or PFX without password"},
 		"ConfigMap": {respec(func(spec *v2beta1.AzureKeyVaultSecretSpec) {
 			spec.Output.ConfigMap = &v2beta1.ConfigMapOutput{Name: "c", DataKey: "k"}
-		}), "OutputInvalid", "my-kv/db: an output to a ConfigMap is not supported"},
+		}), "OutputInvalid", "my-kv/db: there is no such output for this type of vault object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

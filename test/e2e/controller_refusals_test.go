@@ -43,7 +43,7 @@ var controllerRefusals = []tale{
 		})
 	}},
 	{"Firewall", func(s *story) {
-		refuses(s, v2beta1.ReasonForbidden, s.object("it"), vault.ErrFirewall, func() {
+		refuses(s, v2beta1.ReasonNetworkDenied, s.object("it"), vault.ErrFirewall, func() {
 			s.misbehave("secrets/it", harness.Fault{Kind: "firewall"})
 		})
 	}},

@@ -131,7 +131,7 @@ func checkCertificate(t *testing.T, s Stage) {
 	if err != nil {
 		t.Fatalf("the backing secret is no certificate with its key: %v", err)
 	}
-	chain, err := parsed.LeafFirst()
+	chain, err := parsed.ServerFirst()
 	if err != nil {
 		t.Fatal(err)
 	}
