@@ -10,8 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -29,13 +27,6 @@ func (o *Outputs) takeOver(ctx context.Context, w plan.Write) (string, error) {
 	if object.GetResourceVersion() != w.ResourceVersion {
 		return "", plan.ErrChanged
 	}
-	if w.TakeOver.All {
-		patch, err := csaupgrade.UpgradeManagedFieldsPatch(object, sets.New(w.TakeOver.Managers...), w.Manager)
-		if err != nil {
-			return "", plan.ErrWrite
-		}
-		return o.patchManagers(ctx, object, patch)
-	}
 	entries, err := inherit(object.GetManagedFields(), w)
 	if err != nil {
 		return "", plan.ErrWrite
@@ -47,13 +38,6 @@ func (o *Outputs) takeOver(ctx context.Context, w plan.Write) (string, error) {
 	if err != nil {
 		return "", plan.ErrWrite
 	}
-	return o.patchManagers(ctx, object, patch)
-}
-
-func (o *Outputs) patchManagers(ctx context.Context, object client.Object, patch []byte) (string, error) {
-	if len(patch) == 0 { // there was nothing to move
-		return object.GetResourceVersion(), nil
-	}
 	if err := o.writer.Patch(ctx, object, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(fieldOwner)); err != nil {
 		return "", translate(err)
 	}
@@ -64,13 +48,15 @@ func (o *Outputs) patchManagers(ctx context.Context, object client.Object, patch
 // program's name, which the original has too.
 const fieldOwner = "akv2k8s"
 
-// inherit moves the fields that a write names from the managers of its take-over
-// to its own.
+// inherit moves fields from the managers of a write's take-over to its own.
+// client-go's csaupgrade moves whole entries, and those of updates alone: a
+// namesake's are applies, and of a shared output only what is ours may move.
 func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.ManagedFieldsEntry, error) {
 	named, moved := fieldsOf(w), fieldpath.NewSet()
 	var out []metav1.ManagedFieldsEntry
 	for _, entry := range entries {
-		if entry.Subresource != "" || !slices.Contains(w.TakeOver.Managers, entry.Manager) || entry.FieldsV1 == nil {
+		whole := slices.Contains(w.TakeOver.Whole, entry.Manager)
+		if entry.Subresource != "" || !whole && !slices.Contains(w.TakeOver.Named, entry.Manager) || entry.FieldsV1 == nil {
 			out = append(out, entry)
 			continue
 		}
@@ -78,7 +64,10 @@ func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.Manage
 		if err != nil {
 			return nil, err
 		}
-		rest := owned.RecursiveDifference(named)
+		rest := fieldpath.NewSet()
+		if !whole {
+			rest = owned.RecursiveDifference(named)
+		}
 		moved = moved.Union(owned.Difference(rest))
 		if rest.Empty() {
 			continue

@@ -66,10 +66,8 @@ func (f Facts) claim(o Output, payload render.Payload) claim {
 		c.err = errDeleting
 		return c
 	}
-	c.contest(f, o)
-	if ours {
-		c.takeOver = f.takeOver(o)
-	}
+	c.contest(f, o, ours)
+	c.takeOver = f.takeOver(o, c.adopted)
 	c.labels, c.annotations = f.metadata(o, c.adopted)
 	if !f.fits(o, c) {
 		c.replace, c.err = f.replaceable(o, ours, c)
@@ -117,10 +115,10 @@ func isManager(manager string) bool { return strings.HasPrefix(manager, managerP
 
 // contest takes the keys out that an older rival holds. A key that a younger one
 // holds, somebody's who is gone, or a person's becomes ours.
-func (c *claim) contest(f Facts, o Output) {
+func (c *claim) contest(f Facts, o Output, ours bool) {
 	keep := make(map[string]secret.Value, len(c.payload.Data))
 	for key, value := range c.payload.Data {
-		winner, lost := f.olderHolder(o, key)
+		winner, lost := f.olderHolder(o, key, ours)
 		if !lost {
 			keep[key] = value
 			continue
@@ -132,11 +130,11 @@ func (c *claim) contest(f Facts, o Output) {
 	c.winners = slices.CompactFunc(c.winners, func(a, b Rival) bool { return a.UID == b.UID })
 }
 
-func (f Facts) olderHolder(o Output, key string) (Rival, bool) {
+func (f Facts) olderHolder(o Output, key string, ours bool) (Rival, bool) {
 	seen, by := o.Observed, o.Observed.Managers[key]
 	for _, rival := range o.Rivals {
 		// What the original wrote is an owner's, whose turn may not have come yet.
-		heir := seen.ownedBy(rival.UID) && !seen.has(Manager(rival.UID)) && !seen.ownedBy(f.AKVS.UID)
+		heir := !ours && seen.ownedBy(rival.UID) && !seen.has(Manager(rival.UID))
 		if slices.Contains(by, Manager(rival.UID)) && f.yields(rival) || heir && slices.Contains(by, OriginalManager) {
 			return rival, true
 		}
@@ -156,22 +154,28 @@ func (f Facts) yields(rival Rival) bool {
 // takeOver is what becomes ours of what the original wrote, and of what a resource
 // of our name wrote that is gone. While another owner has not taken its keys over,
 // only ours do; whoever comes last takes the rest, so that what the original should
-// have removed goes.
-func (f Facts) takeOver(o Output) *TakeOver {
+// have removed goes. Of an adopted output nothing goes that is not ours.
+func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 	seen := o.Observed
+	var t TakeOver
 	for _, by := range seen.Managers {
 		if slices.Contains(by, CarrierManager) {
-			return &TakeOver{Managers: []string{CarrierManager}}
+			t.Named = []string{CarrierManager}
 		}
 	}
 	from := f.predecessors(o)
-	if len(from) == 0 {
-		return nil
-	}
 	waiting := slices.ContainsFunc(seen.Owners, func(ref ownerReference) bool {
 		return isAKVS(ref) && ref.UID != f.AKVS.UID && ref.Name != f.AKVS.Name && !seen.has(Manager(ref.UID))
 	})
-	return &TakeOver{Managers: from, All: !waiting}
+	if waiting || adopted {
+		t.Named = append(t.Named, from...)
+	} else {
+		t.Whole = from
+	}
+	if len(t.Named)+len(t.Whole) == 0 {
+		return nil
+	}
+	return &t
 }
 
 // predecessors are the managers whose fields we inherit.
@@ -245,6 +249,19 @@ func (f Facts) sameData(o Output, c claim) bool {
 	return true
 }
 
+// vain says whether all keys were lost, and there are none of before to drop.
+func (f Facts) vain(o Output, c claim) bool {
+	if len(c.winners) == 0 || len(c.payload.Data) > 0 {
+		return false
+	}
+	for key := range o.Observed.Managers {
+		if f.keeps(o, key) {
+			return false
+		}
+	}
+	return true
+}
+
 // agrees says whether the output is what a write would make it.
 func (f Facts) agrees(o Output, c claim) bool {
 	if o.Observed == nil || c.replace || f.inherits(o, c) || !f.intact(o) || !f.sameData(o, c) {
@@ -261,14 +278,11 @@ func (f Facts) agrees(o Output, c claim) bool {
 
 // inherits says whether a take-over would move anything.
 func (f Facts) inherits(o Output, c claim) bool {
-	if c.takeOver == nil || c.takeOver.All {
+	if c.takeOver == nil || len(c.takeOver.Whole) > 0 {
 		return c.takeOver != nil
 	}
-	held := func(managers map[string][]string, key string) bool {
-		return slices.ContainsFunc(managers[key], func(m string) bool { return slices.Contains(c.takeOver.Managers, m) })
-	}
 	for key := range c.payload.Data {
-		if held(o.Observed.Managers, key) {
+		if slices.ContainsFunc(o.Observed.Managers[key], func(m string) bool { return slices.Contains(c.takeOver.Named, m) }) {
 			return true
 		}
 	}

@@ -143,7 +143,7 @@ func (f Facts) judge(o Output) verdict {
 		return v.fail(f.explained(err, untilPerson))
 	}
 	c := f.claim(o, payload)
-	if c.err == nil && !f.agrees(o, c) {
+	if c.err == nil && !f.vain(o, c) && !f.agrees(o, c) {
 		v.write = f.write(o, c)
 	}
 	if c.err != nil || len(c.winners) > 0 {

@@ -150,7 +150,7 @@ func carriedOut(before *plan.Observed, w plan.Write) *plan.Observed {
 // take-over.
 func inheriting(w plan.Write) func(manager string, named bool) string {
 	return func(manager string, named bool) string {
-		if w.TakeOver != nil && slices.Contains(w.TakeOver.Managers, manager) && (named || w.TakeOver.All) {
+		if w.TakeOver != nil && (slices.Contains(w.TakeOver.Whole, manager) || named && slices.Contains(w.TakeOver.Named, manager)) {
 			return w.Manager
 		}
 		return manager
@@ -591,19 +591,19 @@ func TestDecideOutputsThatCannotBe(t *testing.T) {
 		change func(*world)
 		said   string
 	}{
-		"ConfigMap": {
-			func(f *world) {
-				f.AKVS.Spec.Output = v2beta1.Output{ConfigMap: &v2beta1.ConfigMapOutput{Name: "c", DataKey: "k"}}
-			},
-			"OutputInvalid: my-kv/db: an output to a ConfigMap is not supported",
-		},
-		"Type": {
-			func(f *world) { f.AKVS.Spec.Output.Secret.Type = "kubernetes.io/tls" },
-			"OutputInvalid: my-kv/db: this type of vault object cannot be kept in this type of Secret",
+		"Reserved": {
+			func(f *world) { f.AKVS.Spec.Output.Secret.Type = "kubernetes.io/service-account-token" },
+			"OutputInvalid: my-kv/db: this type of Secret gives rights in the cluster; choose another",
 		},
 		"KeyObject": {
 			func(f *world) { f.AKVS.Spec.Vault.Object.Type = v2beta1.ObjectKey },
-			"OutputInvalid: my-kv/db: this type of vault object cannot be kept in this type of Secret",
+			"OutputInvalid: my-kv/db: the vault's answer is not a public key of type RSA or EC",
+		},
+		"Metadata": {
+			func(f *world) {
+				f.AKVS.Spec.Output.Secret.Annotations = map[string]string{"kubernetes.io/service-account.name": "x"}
+			},
+			"OutputInvalid: my-kv/db: labels or annotations of the output are not as Kubernetes takes them, or are reserved",
 		},
 		"NoDataKey": {
 			func(f *world) { f.AKVS.Spec.Output.Secret.DataKey = "" },

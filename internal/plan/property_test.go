@@ -161,7 +161,7 @@ func TestCarriedOutMeansDone(t *testing.T) {
 		}
 		again := decide(f)
 		if write(again) != nil {
-			t.Fatalf("wrote again: %+v\nsaid %v", write(again), said(again))
+			t.Fatalf("wrote again: %+v upon %+v\nsaid %v", write(again), f.Observed, said(again))
 		}
 		if diff := fmt.Sprint(said(plan.Intent{Status: in.Status})); diff != fmt.Sprint(said(plan.Intent{Status: again.Status})) {
 			t.Fatalf("said %s, then %v", diff, said(again))

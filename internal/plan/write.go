@@ -34,8 +34,8 @@ type Write struct {
 
 // TakeOver names managers whose fields become ours.
 type TakeOver struct {
-	Managers []string
-	All      bool // every field that they own, and not only those that the write names
+	Whole []string // those of whom every field becomes ours
+	Named []string // those of whom only what the write names does
 }
 
 // CarrierManager makes the object that replaces another one, with what that had of
