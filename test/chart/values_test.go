@@ -35,7 +35,8 @@ func TestTyposAreRefused(t *testing.T) {
 		"InitContainer":   "env_injector.initContainerResources.requests.gpu=1",
 		"Removed":         "env_injector.authService=false",
 		"NothingLeft":     "controller.enabled=false,env_injector.enabled=false",
-		"WebhookIdentity": `env_injector.serviceAccount.annotations.azure\.workload\.identity/client-id=x`,
+		"WebhookAsBroker": "env_injector.webhook.serviceAccount.name=akv2k8s-envinjector",
+		"BothDefault":     "controller.serviceAccount.create=false,env_injector.serviceAccount.create=false",
 		"TokenNoTenant":   "global.workloadIdentity.enabled=true,global.workloadIdentity.projectToken=true",
 		"TwoCloudConfigs": "cloudConfigFrom.secret.name=a,cloudConfigFrom.configMap.name=b",
 	} {

@@ -26,15 +26,28 @@ they protect.
 {{- if and (not $values.controller.enabled) (not $injector.enabled) -}}
 {{- fail "\n\nNothing to install: set controller.enabled or env_injector.enabled." -}}
 {{- end -}}
-{{- range $key, $_ := $injector.serviceAccount.annotations -}}
-{{- if hasPrefix "azure.workload.identity/" $key -}}
-{{- printf "\n\nThe webhook signs in nowhere; the broker does. Move env_injector.serviceAccount.annotations.%s to env_injector.broker.serviceAccount.annotations." $key | fail -}}
-{{- end -}}
-{{- end -}}
+{{- include "akv2k8s.refuseSharedAccounts" . -}}
 {{- if and $identity.enabled $identity.projectToken (not $identity.tenantId) -}}
 {{- fail "\n\nglobal.workloadIdentity.projectToken needs global.workloadIdentity.tenantId." -}}
 {{- end -}}
 {{- if and $values.cloudConfigFrom.secret.name $values.cloudConfigFrom.configMap.name -}}
 {{- fail "\n\nSet one of cloudConfigFrom.secret.name and cloudConfigFrom.configMap.name, not both." -}}
+{{- end -}}
+{{- end }}
+
+{{/* A shared account has the rights of all who use it, and the broker shall have none on Secrets. */}}
+{{- define "akv2k8s.refuseSharedAccounts" -}}
+{{- $injector := .Values.env_injector -}}
+{{- if and $injector.enabled .Values.global.rbac.create -}}
+{{- $broker := include "akv2k8s.serviceAccount" (dict "root" . "name" "broker") -}}
+{{- $others := list (dict "name" "env-injector" "key" "env_injector.webhook.serviceAccount" "bound" $injector.rbac.create) -}}
+{{- if .Values.controller.enabled -}}
+{{- $others = append $others (dict "name" "controller" "key" "controller.serviceAccount" "bound" .Values.controller.rbac.create) -}}
+{{- end -}}
+{{- range $others -}}
+{{- if and .bound (eq $broker (include "akv2k8s.serviceAccount" (dict "root" $ "name" .name))) -}}
+{{- printf "\n\nenv_injector.serviceAccount and %s are one account, %s: the broker would get rights on Secrets. Name two; a second federated credential in Azure can trust the other." .key $broker | fail -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}

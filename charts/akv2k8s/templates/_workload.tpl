@@ -195,7 +195,8 @@ volumeMounts:
 {{- define "akv2k8s.companions" -}}
 {{- $root := .root -}}
 {{- $values := .values -}}
-{{- if $values.serviceAccount.create }}
+{{- $account := include "akv2k8s.account" . | fromYaml }}
+{{- if $account.create }}
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -204,7 +205,7 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "akv2k8s.labels" . | nindent 4 }}
-    {{- with $values.serviceAccount.labels }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with $account.labels }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- with include "akv2k8s.accountAnnotations" . }}
   annotations:
     {{- . | nindent 4 }}
@@ -272,7 +273,7 @@ spec:
 {{- end }}
 
 {{- define "akv2k8s.accountAnnotations" -}}
-{{- $annotations := deepCopy .values.serviceAccount.annotations -}}
+{{- $annotations := get (include "akv2k8s.account" . | fromYaml) "annotations" | default dict -}}
 {{- $identity := .root.Values.global.workloadIdentity -}}
 {{- if and .signIn $identity.enabled -}}
 {{- with $identity.clientId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/client-id" .) }}{{ end -}}
