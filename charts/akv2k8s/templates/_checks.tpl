@@ -19,6 +19,20 @@ they protect.
 {{- end -}}
 {{- end }}
 
+{{/*
+A Deployment's selector can never change, and that of akv2k8s 1.x, which has the same
+name, is another one. helm would learn it half-way through the upgrade.
+*/}}
+{{- define "akv2k8s.refuseOldDeployment" -}}
+{{- $name := include "akv2k8s.component" . -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- with lookup "apps/v1" "Deployment" $namespace $name -}}
+{{- if ne (dig "spec" "selector" "matchLabels" "app.kubernetes.io/component" "" .) $.name -}}
+{{- printf "\n\nDeployment %s of namespace %s is not of this chart, and Kubernetes would not let it become so. Nothing but the Controller runs in it; outputs stay while it is away. Run\n\n  kubectl delete deployment %s --namespace %s\n\nand repeat what you did.\n" $name $namespace $name $namespace | fail -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "akv2k8s.refuseContradictions" -}}
 {{- $values := .Values -}}
 {{- $injector := $values.env_injector -}}
@@ -27,6 +41,12 @@ they protect.
 {{- fail "\n\nNothing to install: set controller.enabled or env_injector.enabled." -}}
 {{- end -}}
 {{- include "akv2k8s.refuseSharedAccounts" . -}}
+{{- range $key, $image := dict "controller.image" $values.controller.image "env_injector.image" $injector.image "env_injector.envImage" $injector.envImage "env_injector.broker.image" $injector.broker.image -}}
+{{- $host := regexFind "^[^/]*[.:][^/]*/" $image.repository -}}
+{{- if and $host $values.global.imageRegistry -}}
+{{- printf "\n\n%s.repository starts with a registry, %s, and so does global.imageRegistry, %s. Name the registry in global.imageRegistry alone, or set that to \"\"." $key (trimSuffix "/" $host) $values.global.imageRegistry | fail -}}
+{{- end -}}
+{{- end -}}
 {{- if and $identity.enabled $identity.projectToken (not $identity.tenantId) -}}
 {{- fail "\n\nglobal.workloadIdentity.projectToken needs global.workloadIdentity.tenantId." -}}
 {{- end -}}
