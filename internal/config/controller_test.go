@@ -131,8 +131,10 @@ func TestParseControllerTellsEveryProblem(t *testing.T) {
 		wants []string
 	}{
 		"Values": {
-			[]string{"--auth-type=x", "--log-level=y", "--azure-resync-period=-1", "--concurrency=0", "--http-port=70000", "--leader-election-id=",
-				"--min-refresh-interval=999ms", "--expiry-warning=-1h", "--status-rate=1001"},
+			[]string{
+				"--auth-type=x", "--log-level=y", "--azure-resync-period=-1", "--concurrency=0", "--http-port=70000", "--leader-election-id=",
+				"--min-refresh-interval=999ms", "--expiry-warning=-1h", "--status-rate=1001",
+			},
 			nil,
 			[]string{"--min-refresh-interval", "--expiry-warning", "--status-rate", "--auth-type", "--log-level", "--azure-resync-period", "--concurrency", "--http-port", "--leader-election-id"},
 		},

@@ -50,6 +50,22 @@ func TestCRDIsInstalledAndKept(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheResource: manifests, scripts and roles in people's hands know them.
+func TestNamesOfTheResource(t *testing.T) {
+	t.Parallel()
+	crd := each[*apiextensionsv1.CustomResourceDefinition](rendered(t, ""))[0]
+	want := apiextensionsv1.CustomResourceDefinitionNames{
+		Kind: "AzureKeyVaultSecret", ListKind: "AzureKeyVaultSecretList", Plural: "azurekeyvaultsecrets", Singular: "azurekeyvaultsecret",
+		ShortNames: []string{"akvs"}, Categories: []string{"all"},
+	}
+	if diff := cmp.Diff(want, crd.Spec.Names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	if crd.Spec.Group != "spv.no" || crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
+		t.Errorf("group %s and scope %s, want spv.no and Namespaced", crd.Spec.Group, crd.Spec.Scope)
+	}
+}
+
 // TestForeignCRD lets helm look into a cluster that has the CRD already.
 func TestForeignCRD(t *testing.T) {
 	t.Parallel()

@@ -266,6 +266,9 @@ func TestNoPermissionIsTooMuch(t *testing.T) {
 	}
 }
 
+// outputs are what the Controller keeps.
+var outputs = []string{"core/secrets", "core/configmaps"}
+
 func tooMuch(account, line string) string {
 	_, permission, _ := strings.Cut(line, ": ")
 	resource, list, _ := strings.Cut(permission, " ")
@@ -278,11 +281,11 @@ func tooMuch(account, line string) string {
 		return "a wildcard"
 	case may("deletecollection", "escalate", "bind", "impersonate"):
 		return "none of us needs this"
-	case may("delete") && (account != controllerAccount || resource != "core/secrets" && resource != "core/configmaps"):
+	case may("delete") && (account != controllerAccount || !slices.Contains(outputs, resource)):
 		return "the Controller alone deletes, and outputs alone"
 	case account == brokerAccount && may("create", "update", "patch") && resource != "authentication.k8s.io/tokenreviews":
 		return "the broker writes nothing"
-	case account == brokerAccount && (strings.HasPrefix(resource, "core/secrets") || strings.HasPrefix(resource, "core/configmaps")):
+	case account == brokerAccount && slices.ContainsFunc(outputs, func(o string) bool { return strings.HasPrefix(resource, o) }):
 		return "the broker reads no Secret and no ConfigMap"
 	case account == webhookAccount && strings.HasPrefix(resource, "core/secrets") && (!strings.Contains(resource, "[") || may("create", "list", "watch")):
 		return "the webhook tends two Secrets by name"

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -165,7 +166,8 @@ func TestAccountsThatAzureTrusts(t *testing.T) {
 		"NameOverride": {"kv", []string{"--set", "nameOverride=vault"}, map[string]string{"controller": "kv-vault-controller", "broker": "kv-vault-envinjector", "env-injector": "kv-vault-webhook"}},
 		"Fullname":     {"kv", []string{"--set", "fullnameOverride=" + long}, map[string]string{"controller": long + "-controller", "broker": long + "-envinjector", "env-injector": long + "-webhook"}},
 		"GivenNames": {
-			"akv2k8s", []string{"--set", "controller.serviceAccount.name=a,env_injector.serviceAccount.name=b,env_injector.webhook.serviceAccount.name=c"},
+			"akv2k8s",
+			[]string{"--set", "controller.serviceAccount.name=a,env_injector.serviceAccount.name=b,env_injector.webhook.serviceAccount.name=c"},
 			map[string]string{"controller": "a", "broker": "b", "env-injector": "c"},
 		},
 	} {
@@ -210,5 +212,55 @@ func TestLabelThatAsksForAToken(t *testing.T) {
 	want := map[string]string{"controller": "true", "broker": "true", "env-injector": "a"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("labels by component (-want +got):\n%s", diff)
+	}
+}
+
+// TestPorts: probes, scrapers and network policies know them.
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	want := map[string][]string{
+		"akv2k8s-controller":   {"9000→metrics 9000"},
+		"akv2k8s-env-injector": {"443→https 8443", "80→http 8080"},
+		"akv2k8s-broker":       {"8080→http 8080", "9443→https 9443"},
+	}
+	all := rendered(t, "")
+	inside := map[string]int32{}
+	for _, d := range each[*appsv1.Deployment](all) {
+		for _, port := range d.Spec.Template.Spec.Containers[0].Ports {
+			inside[d.Name+port.Name] = port.ContainerPort
+		}
+	}
+	got := map[string][]string{}
+	for _, s := range each[*corev1.Service](all) {
+		for _, port := range s.Spec.Ports {
+			target := port.TargetPort.String()
+			got[s.Name] = append(got[s.Name], fmt.Sprintf("%d→%s %d", port.Port, target, inside[s.Name+target]))
+		}
+		slices.Sort(got[s.Name])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ports by Service (-want +got):\n%s", diff)
+	}
+}
+
+// TestUpgradePageHasEveryRefusal: the page lists what the schema refuses.
+func TestUpgradePageHasEveryRefusal(t *testing.T) {
+	t.Parallel()
+	var known []*regexp.Regexp
+	for line := range strings.Lines(string(read(t, "../../docs/upgrading-from-akv2k8s-1.x.md"))) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || strings.TrimSpace(cells[2]) != "refused" {
+			continue
+		}
+		for _, code := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+			pattern := strings.ReplaceAll(regexp.QuoteMeta(code[1]), `\*`, ".*")
+			known = append(known, regexp.MustCompile("^"+pattern+"$"))
+		}
+	}
+	for key, old := range oldKeys(t) {
+		listed := slices.ContainsFunc(known, func(r *regexp.Regexp) bool { return r.MatchString(key) })
+		if old.Refused != "" && !listed {
+			t.Errorf("the page does not say that %s is refused", key)
+		}
 	}
 }
