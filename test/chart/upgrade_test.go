@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/diff"
 	"go.yaml.in/yaml/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -69,7 +70,7 @@ func content(t *testing.T, node yaml.Node) any {
 }
 
 // TestValuesOfTheOldChart: who kept a whole values file of akv2k8s 1.x installs with
-// it, but for the images; the same file gives the same as ours where nobody chose.
+// it, but for the images. What its defaults change here is a golden.
 func TestValuesOfTheOldChart(t *testing.T) {
 	t.Parallel()
 	defaults, others := map[string]any{}, map[string]any{}
@@ -81,6 +82,12 @@ func TestValuesOfTheOldChart(t *testing.T) {
 			others[key] = content(t, old.Other)
 		}
 	}
+	file := valuesFile(t, defaults)
+	render := func(args ...string) []byte {
+		return mustTemplate(t, product, "akv2k8s", append(args, "--set", "crds.install=false")...)
+	}
+	change := diff.Diff("default", render(), "1.x", render("--values", file))
+	golden(t, "testdata/values-1.x.diff", change)
 	for name, values := range map[string]map[string]any{"Defaults": defaults, "Others": others} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,8 +185,8 @@ func TestAccountsThatAzureTrusts(t *testing.T) {
 			for _, d := range each[*appsv1.Deployment](all) {
 				got[component(d)] = d.Spec.Template.Spec.ServiceAccountName
 			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("service accounts by component (-want +got):\n%s", diff)
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("service accounts by component (-want +got):\n%s", d)
 			}
 			made := map[string]bool{}
 			for _, account := range each[*corev1.ServiceAccount](all) {
@@ -210,8 +217,8 @@ func TestLabelThatAsksForAToken(t *testing.T) {
 		got[component(d)] = fmt.Sprint(labels[use], labels["team"])
 	}
 	want := map[string]string{"controller": "true", "broker": "true", "env-injector": "a"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("labels by component (-want +got):\n%s", diff)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("labels by component (-want +got):\n%s", d)
 	}
 }
 
@@ -238,8 +245,8 @@ func TestPorts(t *testing.T) {
 		}
 		slices.Sort(got[s.Name])
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("ports by Service (-want +got):\n%s", diff)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("ports by Service (-want +got):\n%s", d)
 	}
 }
 

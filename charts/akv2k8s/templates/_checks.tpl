@@ -55,19 +55,23 @@ name, is another one. helm would learn it half-way through the upgrade.
 {{- end -}}
 {{- end }}
 
-{{/* A shared account has the rights of all who use it, and the broker shall have none on Secrets. */}}
+{{/* Who shares an account has the rights of all who use it: broker and webhook shall have none on Secrets. */}}
 {{- define "akv2k8s.refuseSharedAccounts" -}}
 {{- $injector := .Values.env_injector -}}
-{{- if and $injector.enabled .Values.global.rbac.create -}}
-{{- $broker := include "akv2k8s.serviceAccount" (dict "root" . "name" "broker") -}}
-{{- $others := list (dict "name" "env-injector" "key" "env_injector.webhook.serviceAccount" "bound" $injector.rbac.create) -}}
-{{- if .Values.controller.enabled -}}
-{{- $others = append $others (dict "name" "controller" "key" "controller.serviceAccount" "bound" .Values.controller.rbac.create) -}}
+{{- $bound := list -}}
+{{- if and .Values.controller.enabled .Values.controller.rbac.create -}}
+{{- $bound = append $bound (dict "name" "controller" "key" "controller.serviceAccount") -}}
 {{- end -}}
-{{- range $others -}}
-{{- if and .bound (eq $broker (include "akv2k8s.serviceAccount" (dict "root" $ "name" .name))) -}}
-{{- printf "\n\nenv_injector.serviceAccount and %s are one account, %s: the broker would get rights on Secrets. Name two; a second federated credential in Azure can trust the other." .key $broker | fail -}}
+{{- if and $injector.enabled $injector.rbac.create -}}
+{{- $bound = append $bound (dict "name" "broker" "key" "env_injector.serviceAccount") -}}
+{{- $bound = append $bound (dict "name" "env-injector" "key" "env_injector.webhook.serviceAccount") -}}
 {{- end -}}
+{{- $seen := dict -}}
+{{- range .Values.global.rbac.create | ternary $bound list -}}
+{{- $account := include "akv2k8s.serviceAccount" (dict "root" $ "name" .name) -}}
+{{- if hasKey $seen $account -}}
+{{- printf "\n\n%s and %s are one account, %s: each would have the rights of both. Name two; a second federated credential in Azure can trust the other." (get $seen $account) .key $account | fail -}}
 {{- end -}}
+{{- $_ := set $seen $account .key -}}
 {{- end -}}
 {{- end }}
