@@ -20,9 +20,12 @@ type Controller struct {
 	AllNamespaces bool
 	ObjectLabels  string // label selector of the resources to care for; empty is all
 
-	Resync      time.Duration // how often each object is read; zero is never
-	Concurrency int           // resources in work at once
-	Port        int           // of /healthz, /readyz and /metrics
+	Resync        time.Duration // how often each object is read; zero is never
+	MinRefresh    time.Duration // the shortest interval that a resource may ask for
+	ExpiryWarning time.Duration // how long before its expiry an object is near it; zero is never
+	StatusRate    int           // changes to not ready that are written per second
+	Concurrency   int           // resources in work at once
+	Port          int           // of /healthz, /readyz and /metrics
 
 	Elect      bool   // let one of several replicas work
 	ElectionID string // name of the Lease
@@ -45,6 +48,9 @@ func ParseController(args []string, getenv func(string) string, output io.Writer
 	o.text(&c.ObjectLabels, "object-labels", "OBJECT_LABELS", "", "care only for AzureKeyVaultSecrets with these labels, as key=value,key2=value2")
 	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is read from its vault, give or take a tenth; 0 reads only when an AzureKeyVaultSecret or its Secret changes")
 	o.duration(&ignored, "kube-resync-period", "", 30*time.Second, "accepted for older manifests; has no effect")
+	o.duration(&c.MinRefresh, "min-refresh-interval", "MIN_REFRESH_INTERVAL", 30*time.Second, "the shortest spec.refresh.interval that is honoured; a shorter one counts as this")
+	o.duration(&c.ExpiryWarning, "expiry-warning", "EXPIRY_WARNING", 720*time.Hour, "how long before its expiry an object counts as near it; 0 warns of nothing")
+	o.integer(&c.StatusRate, "status-rate", "STATUS_RATE", 50, "how many AzureKeyVaultSecrets per second may be written to be not ready, so that an outage of a vault is none of the API server")
 	o.integer(&c.Concurrency, "concurrency", "CONCURRENCY", 8, "how many AzureKeyVaultSecrets are in work at once")
 	o.integer(&c.Port, "http-port", "HTTP_PORT", 9000, "port of /healthz, /readyz and /metrics")
 	o.boolean(&c.Elect, "leader-elect", "LEADER_ELECT", true, "let one of several replicas work while the others wait")
@@ -61,6 +67,15 @@ func (c *Controller) validate() error {
 	errs := []error{c.Azure.validate(), c.Log.validate()}
 	if c.Resync < 0 || c.Resync > 0 && c.Resync < time.Second {
 		errs = append(errs, fmt.Errorf("--azure-resync-period: %s is neither 0 nor at least one second", c.Resync))
+	}
+	if c.MinRefresh < time.Second {
+		errs = append(errs, fmt.Errorf("--min-refresh-interval: %s is not at least one second", c.MinRefresh))
+	}
+	if c.ExpiryWarning < 0 {
+		errs = append(errs, fmt.Errorf("--expiry-warning: %s is negative", c.ExpiryWarning))
+	}
+	if c.StatusRate < 1 || c.StatusRate > 1000 {
+		errs = append(errs, fmt.Errorf("--status-rate: %d is not between 1 and 1000", c.StatusRate))
 	}
 	if c.Concurrency < 1 || c.Concurrency > 256 {
 		errs = append(errs, fmt.Errorf("--concurrency: %d is not between 1 and 256", c.Concurrency))

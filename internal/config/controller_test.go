@@ -48,6 +48,9 @@ func controllerDefaults() config.Controller {
 		Azure:         config.Azure{AuthType: "azureCloudConfig", CloudConfig: "/etc/kubernetes/azure.json"},
 		AllNamespaces: true,
 		Resync:        30 * time.Second,
+		MinRefresh:    30 * time.Second,
+		ExpiryWarning: 720 * time.Hour,
+		StatusRate:    50,
 		Concurrency:   8,
 		Port:          9000,
 		Elect:         true,
@@ -78,12 +81,14 @@ func TestParseController(t *testing.T) {
 				"AUTH_TYPE": "environment-azidentity", "RUNTIME_NAMESPACE": "akv2k8s", "WATCH_ALL_NAMESPACES": "false",
 				"AZURE_RESYNC_PERIOD": "90", "OBJECT_LABELS": "a=b", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 				"CA_BUNDLE": "/ca.pem", "LEADER_ELECTION_ID": "x-controller",
+				"MIN_REFRESH_INTERVAL": "5m", "EXPIRY_WARNING": "168h", "STATUS_RATE": "7",
 			},
 			func(c *config.Controller) {
 				c.Azure.AuthType, c.Namespace, c.AllNamespaces = "environment-azidentity", "akv2k8s", false
 				c.Resync, c.ObjectLabels = 90*time.Second, "a=b"
 				c.Log = config.Log{Level: "debug", Format: "json"}
 				c.Azure.CABundle, c.ElectionID = "/ca.pem", "x-controller"
+				c.MinRefresh, c.ExpiryWarning, c.StatusRate = 5*time.Minute, 168*time.Hour, 7
 			},
 		},
 		"OldManifest": {
@@ -97,6 +102,7 @@ func TestParseController(t *testing.T) {
 		"FlagOutranksVariable": {[]string{"--concurrency=3"}, map[string]string{"CONCURRENCY": "4"}, func(c *config.Controller) { c.Concurrency = 3 }},
 		"Duration":             {[]string{"--azure-resync-period=1h30m"}, nil, func(c *config.Controller) { c.Resync = 90 * time.Minute }},
 		"NoPolling":            {[]string{"--azure-resync-period=0"}, nil, func(c *config.Controller) { c.Resync = 0 }},
+		"NoWarning":            {[]string{"--expiry-warning=0"}, nil, func(c *config.Controller) { c.ExpiryWarning = 0 }},
 		"EmptyVariable":        {nil, map[string]string{"HTTP_PORT": ""}, func(*config.Controller) {}},
 		"Version":              {[]string{"--version"}, nil, func(c *config.Controller) { c.Version = true }},
 	} {
@@ -125,9 +131,12 @@ func TestParseControllerTellsEveryProblem(t *testing.T) {
 		wants []string
 	}{
 		"Values": {
-			[]string{"--auth-type=x", "--log-level=y", "--azure-resync-period=-1", "--concurrency=0", "--http-port=70000", "--leader-election-id="},
+			[]string{
+				"--auth-type=x", "--log-level=y", "--azure-resync-period=-1", "--concurrency=0", "--http-port=70000", "--leader-election-id=",
+				"--min-refresh-interval=999ms", "--expiry-warning=-1h", "--status-rate=1001",
+			},
 			nil,
-			[]string{"--auth-type", "--log-level", "--azure-resync-period", "--concurrency", "--http-port", "--leader-election-id"},
+			[]string{"--min-refresh-interval", "--expiry-warning", "--status-rate", "--auth-type", "--log-level", "--azure-resync-period", "--concurrency", "--http-port", "--leader-election-id"},
 		},
 		"Variables": {nil, map[string]string{"HTTP_PORT": "s3cr3t", "CONCURRENCY": "s3cr3t"}, []string{"HTTP_PORT", "CONCURRENCY"}},
 		"TooOften":  {[]string{"--azure-resync-period=10ms"}, nil, []string{"10ms"}},

@@ -42,7 +42,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/webhook/kube"
 )
 
-const webhookAccount = "system:serviceaccount:" + chartNS + ":akv2k8s-env-injector"
+const webhookAccount = "system:serviceaccount:" + chartNS + ":akv2k8s-webhook"
 
 // labelled makes a namespace with these labels.
 func labelled(t *testing.T, labels map[string]string) string {

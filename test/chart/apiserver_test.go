@@ -17,6 +17,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
@@ -158,6 +159,78 @@ func TestLifeOfARelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.mustHelm(t, "install", "akv2k8s", product, "--take-ownership", "--set", "crds.adopt=true")
+}
+
+// TestUpgradeOfTheOldChart follows docs/upgrading-from-akv2k8s-1.x.md over the same
+// release: accounts, resources and outputs stay, the old webhook goes.
+func TestUpgradeOfTheOldChart(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	c.mustHelm(t, "install", "akv2k8s", oldChart(t), "--create-namespace")
+	c.shell(t, "kubectl create -f testdata/release-1.x/resources.yaml", nil)
+	kept := []client.Object{
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "akv2k8s-system", Name: "akv2k8s-controller"}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "akv2k8s-system", Name: "akv2k8s-envinjector"}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "db"}},
+		&apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: crdName}},
+	}
+	before := c.uids(t, kept)
+
+	upgrade := []string{"upgrade", "akv2k8s", product, "--take-ownership", "--set", "crds.adopt=true"}
+	_, err := c.helm(t, upgrade...)
+	if err == nil {
+		t.Fatal("helm changed the selector of a Deployment, which Kubernetes never lets happen")
+	}
+	command := regexp.MustCompile(`(?m)^\s*(kubectl delete deployment .*)$`).FindStringSubmatch(err.Error())
+	if command == nil {
+		t.Fatalf("the refusal says no command:\n%v", err)
+	}
+	if diff := cmp.Diff(before, c.uids(t, kept)); diff != "" {
+		t.Errorf("the refused upgrade changed something (-before +after):\n%s", diff)
+	}
+	c.shell(t, command[1], nil)
+	c.mustHelm(t, upgrade...)
+
+	if diff := cmp.Diff(before, c.uids(t, kept)); diff != "" {
+		t.Errorf("not all is the same object as before (-before +after):\n%s", diff)
+	}
+	c.shell(t, "kubectl get akvs db --namespace default", nil)
+	c.shell(t, "! kubectl get mutatingwebhookconfigurations akv2k8s-envinjector", nil)
+	c.shell(t, "! kubectl get deployments,services akv2k8s-envinjector --namespace akv2k8s-system", nil)
+	c.mustHelm(t, "upgrade", "akv2k8s", product) // the CRD is this release's now
+}
+
+func (c realCluster) uids(t *testing.T, list []client.Object) map[string]types.UID {
+	t.Helper()
+	out := map[string]types.UID{}
+	for _, object := range list {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			t.Fatal(err)
+		}
+		out[object.GetNamespace()+"/"+object.GetName()] = object.GetUID()
+	}
+	return out
+}
+
+// oldChart is a chart that installs what a release of akv2k8s 1.x is made of, with
+// its CRD in the folder that helm never upgrades.
+func oldChart(t *testing.T) string {
+	t.Helper()
+	chart := filepath.Join(t.TempDir(), "akv2k8s")
+	for file, text := range map[string][]byte{
+		"Chart.yaml":             []byte("apiVersion: v2\nname: akv2k8s\nversion: 2.8.4\n"),
+		"templates/objects.yaml": read(t, "testdata/release-1.x/objects.yaml"),
+		"crds/crd.yaml":          read(t, product, "files/azurekeyvaultsecrets.yaml"),
+	} {
+		path := filepath.Join(chart, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return chart
 }
 
 // pretendWebhook writes what the webhook writes once it runs.

@@ -50,6 +50,22 @@ func TestCRDIsInstalledAndKept(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheResource: manifests, scripts and roles in people's hands know them.
+func TestNamesOfTheResource(t *testing.T) {
+	t.Parallel()
+	crd := each[*apiextensionsv1.CustomResourceDefinition](rendered(t, ""))[0]
+	want := apiextensionsv1.CustomResourceDefinitionNames{
+		Kind: "AzureKeyVaultSecret", ListKind: "AzureKeyVaultSecretList", Plural: "azurekeyvaultsecrets", Singular: "azurekeyvaultsecret",
+		ShortNames: []string{"akvs"}, Categories: []string{"all"},
+	}
+	if diff := cmp.Diff(want, crd.Spec.Names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	if crd.Spec.Group != "spv.no" || crd.Spec.Scope != apiextensionsv1.NamespaceScoped {
+		t.Errorf("group %s and scope %s, want spv.no and Namespaced", crd.Spec.Group, crd.Spec.Scope)
+	}
+}
+
 // TestForeignCRD lets helm look into a cluster that has the CRD already.
 func TestForeignCRD(t *testing.T) {
 	t.Parallel()
@@ -73,7 +89,7 @@ func TestForeignCRD(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			kubeconfig := cluster(t, tc.live)
+			kubeconfig := cluster(t, tc.live, "")
 			args := []string{"template", "akv2k8s", product, "--namespace", "akv2k8s-system", "--dry-run=server", "--kube-version", kubeVersion, "--kubeconfig", kubeconfig}
 			_, err := runHelm(t, append(args, tc.args...)...)
 			if (err != nil) != (len(tc.says) > 0) {
@@ -88,21 +104,50 @@ func TestForeignCRD(t *testing.T) {
 	}
 }
 
+// TestDeploymentOfTheOldChart: the names are equal and the selectors are not, which
+// Kubernetes would refuse after helm had changed half of the rest.
+func TestDeploymentOfTheOldChart(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		component string
+		says      []string // nothing: it renders
+	}{
+		"None": {"", nil},
+		"Ours": {"controller", nil},
+		"Old":  {"akv2k8s-controller", []string{"kubectl delete deployment akv2k8s-controller --namespace akv2k8s-system", "repeat what you did"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := runHelm(t, "template", "akv2k8s", product, "--namespace", "akv2k8s-system", "--dry-run=server",
+				"--kube-version", kubeVersion, "--kubeconfig", cluster(t, nil, tc.component))
+			if (err != nil) != (len(tc.says) > 0) {
+				t.Fatalf("helm: %v, want refused = %v", err, len(tc.says) > 0)
+			}
+			for _, part := range tc.says {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the refusal lacks %q:\n%v", part, err)
+				}
+			}
+		})
+	}
+}
+
 type meta struct{ labels, annotations map[string]string }
 
-// cluster is as much of an API server as helm's lookup asks for. It returns a
-// kubeconfig file.
-func cluster(t *testing.T, crd *meta) string {
+// cluster is as much of an API server as helm's lookups ask for: with the CRD, and
+// with a Deployment akv2k8s-controller that selects this component, if any. It
+// returns a kubeconfig file.
+func cluster(t *testing.T, crd *meta, controller string) string {
 	t.Helper()
 	mux := http.NewServeMux()
 	for path, answer := range map[string]any{
 		"GET /version": map[string]string{"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
 		"GET /api":     map[string]any{"kind": "APIVersions", "versions": []string{"v1"}},
-		"GET /apis": map[string]any{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{map[string]any{
-			"name":     "apiextensions.k8s.io",
-			"versions": []any{map[string]string{"groupVersion": "apiextensions.k8s.io/v1", "version": "v1"}},
+		"GET /apis":    map[string]any{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{group("apiextensions.k8s.io"), group("apps")}},
+		"GET /api/v1":  map[string]any{"kind": "APIResourceList", "groupVersion": "v1", "resources": []any{}},
+		"GET /apis/apps/v1": map[string]any{"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": []any{map[string]any{
+			"name": "deployments", "kind": "Deployment", "namespaced": true, "verbs": []string{"get"},
 		}}},
-		"GET /api/v1": map[string]any{"kind": "APIResourceList", "groupVersion": "v1", "resources": []any{}},
 		"GET /apis/apiextensions.k8s.io/v1": map[string]any{
 			"kind": "APIResourceList", "groupVersion": "apiextensions.k8s.io/v1", "resources": []any{map[string]any{
 				"name": "customresourcedefinitions", "kind": "CustomResourceDefinition", "namespaced": false, "verbs": []string{"get"},
@@ -113,12 +158,23 @@ func cluster(t *testing.T, crd *meta) string {
 	}
 	mux.HandleFunc("GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if crd == nil || r.PathValue("name") != crdName {
-			reply(w, http.StatusNotFound, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+			reply(w, http.StatusNotFound, notFound)
 			return
 		}
 		reply(w, http.StatusOK, map[string]any{
 			"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
 			"metadata": map[string]any{"name": crdName, "labels": crd.labels, "annotations": crd.annotations},
+		})
+	})
+	mux.HandleFunc("GET /apis/apps/v1/namespaces/akv2k8s-system/deployments/akv2k8s-controller", func(w http.ResponseWriter, _ *http.Request) {
+		if controller == "" {
+			reply(w, http.StatusNotFound, notFound)
+			return
+		}
+		labels := map[string]string{"app.kubernetes.io/component": controller}
+		reply(w, http.StatusOK, map[string]any{
+			"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "akv2k8s-controller"},
+			"spec": map[string]any{"selector": map[string]any{"matchLabels": labels}},
 		})
 	})
 	server := httptest.NewServer(mux)
@@ -130,6 +186,13 @@ contexts: [{name: c, context: {cluster: c, user: u}}], clusters: [{name: c, clus
 		t.Fatal(err)
 	}
 	return file
+}
+
+var notFound = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+
+func group(name string) map[string]any {
+	version := map[string]string{"groupVersion": name + "/v1", "version": "v1"}
+	return map[string]any{"name": name, "versions": []any{version}}
 }
 
 func reply(w http.ResponseWriter, status int, answer any) {

@@ -133,6 +133,13 @@ func sorted(list []string) []string {
 	return out
 }
 
+// The service accounts of release akv2k8s. Azure trusts the first two by name.
+const (
+	controllerAccount = "akv2k8s-controller"
+	brokerAccount     = "akv2k8s-envinjector"
+	webhookAccount    = "akv2k8s-webhook"
+)
+
 // TestPermissions lists all that each process may do. A new line here is a
 // decision, not a formality: SECURITY.md argues from this list.
 func TestPermissions(t *testing.T) {
@@ -151,11 +158,12 @@ func TestPermissions(t *testing.T) {
 	}
 	controller := func(scope string) []string {
 		return []string{
-			scope + ": core/secrets create,get,list,patch,watch",
+			scope + ": core/configmaps create,delete,get,list,patch,update,watch",
+			scope + ": core/secrets create,delete,get,list,patch,update,watch",
 			scope + ": events.k8s.io/events create,patch",
 			scope + ": spv.no/azurekeyvaultsecrets get,list,watch",
 			scope + ": spv.no/azurekeyvaultsecrets/finalizers update",
-			scope + ": spv.no/azurekeyvaultsecrets/status patch",
+			scope + ": spv.no/azurekeyvaultsecrets/status patch,update",
 			"akv2k8s-system: coordination.k8s.io/leases create",
 			"akv2k8s-system: coordination.k8s.io/leases[akv2k8s-controller] get,update",
 			"akv2k8s-system: core/events create,patch",
@@ -167,11 +175,11 @@ func TestPermissions(t *testing.T) {
 		want   map[string][]string
 	}{
 		"Default": {"", map[string][]string{
-			"akv2k8s-broker": common, "akv2k8s-env-injector": webhook, "akv2k8s-controller": controller("cluster"),
+			brokerAccount: common, webhookAccount: webhook, controllerAccount: controller("cluster"),
 		}},
-		"ControllerAlone":  {files["controller-alone"], map[string][]string{"akv2k8s-controller": controller("cluster")}},
-		"OneNamespace":     {files["one-namespace"], map[string][]string{"akv2k8s-controller": controller("akv2k8s-system")}},
-		"EnvInjectorAlone": {files["env-injector-alone"], map[string][]string{"akv2k8s-broker": common, "akv2k8s-env-injector": webhook}},
+		"ControllerAlone":  {files["controller-alone"], map[string][]string{controllerAccount: controller("cluster")}},
+		"OneNamespace":     {files["one-namespace"], map[string][]string{controllerAccount: controller("akv2k8s-system")}},
+		"EnvInjectorAlone": {files["env-injector-alone"], map[string][]string{brokerAccount: common, webhookAccount: webhook}},
 		"NoRoles":          {files["scheduling"], map[string][]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -258,6 +266,9 @@ func TestNoPermissionIsTooMuch(t *testing.T) {
 	}
 }
 
+// outputs are what the Controller keeps.
+var outputs = []string{"core/secrets", "core/configmaps"}
+
 func tooMuch(account, line string) string {
 	_, permission, _ := strings.Cut(line, ": ")
 	resource, list, _ := strings.Cut(permission, " ")
@@ -268,13 +279,15 @@ func tooMuch(account, line string) string {
 	switch {
 	case strings.Contains(line, "*"):
 		return "a wildcard"
-	case may("delete", "deletecollection", "escalate", "bind", "impersonate"):
+	case may("deletecollection", "escalate", "bind", "impersonate"):
 		return "none of us needs this"
-	case account == "akv2k8s-broker" && may("create", "update", "patch") && resource != "authentication.k8s.io/tokenreviews":
+	case may("delete") && (account != controllerAccount || !slices.Contains(outputs, resource)):
+		return "the Controller alone deletes, and outputs alone"
+	case account == brokerAccount && may("create", "update", "patch") && resource != "authentication.k8s.io/tokenreviews":
 		return "the broker writes nothing"
-	case account == "akv2k8s-broker" && (strings.HasPrefix(resource, "core/secrets") || strings.HasPrefix(resource, "core/configmaps")):
+	case account == brokerAccount && slices.ContainsFunc(outputs, func(o string) bool { return strings.HasPrefix(resource, o) }):
 		return "the broker reads no Secret and no ConfigMap"
-	case account == "akv2k8s-env-injector" && strings.HasPrefix(resource, "core/secrets") && (!strings.Contains(resource, "[") || may("create", "list", "watch")):
+	case account == webhookAccount && strings.HasPrefix(resource, "core/secrets") && (!strings.Contains(resource, "[") || may("create", "list", "watch")):
 		return "the webhook tends two Secrets by name"
 	}
 	return ""

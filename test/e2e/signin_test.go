@@ -127,7 +127,7 @@ func workloadIdentity(s *story) {
 func workloadIdentityOfSomebodyElse(s *story) {
 	s.reach = inSecret
 	s.upgrade(append(workloadIdentityArgs,
-		"--set", "controller.serviceAccount.name=stranger", "--set", "env_injector.broker.serviceAccount.name=stranger2")...)
+		"--set", "controller.serviceAccount.name=stranger", "--set", "env_injector.serviceAccount.name=stranger2")...)
 	s.secret("it")
 	s.akvs("it", "secret", "it", opaque("out"))
 	s.refused(v2beta1.ReasonSignInFailed, s.object("it"), vault.ErrSignIn)

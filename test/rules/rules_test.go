@@ -112,6 +112,29 @@ func TestTheProjectSpeaksOfItselfAlone(t *testing.T) {
 	})
 }
 
+// The page about upgrading says of each surface which test holds it.
+func TestTheUpgradePageNamesTests(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs/upgrading-from-akv2k8s-1.x.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	walkAll(t, func(path, text string) {
+		if strings.HasSuffix(path, "_test.go") {
+			tests.WriteString(text)
+		}
+	})
+	named := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(page), -1)
+	if len(named) == 0 {
+		t.Error("the page names no test")
+	}
+	for _, m := range named {
+		if !strings.Contains(tests.String(), "func "+m[1]+"(") {
+			t.Errorf("the page names %s, which does not exist", m[1])
+		}
+	}
+}
+
 func walk(t *testing.T, visit func(path, text string), dirs ...string) {
 	t.Helper()
 	walkAll(t, func(path, text string) {

@@ -19,6 +19,20 @@ they protect.
 {{- end -}}
 {{- end }}
 
+{{/*
+A Deployment's selector can never change, and that of akv2k8s 1.x, which has the same
+name, is another one. helm would learn it half-way through the upgrade.
+*/}}
+{{- define "akv2k8s.refuseOldDeployment" -}}
+{{- $name := include "akv2k8s.component" . -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- with lookup "apps/v1" "Deployment" $namespace $name -}}
+{{- if ne (dig "spec" "selector" "matchLabels" "app.kubernetes.io/component" "" .) $.name -}}
+{{- printf "\n\nDeployment %s of namespace %s is not of this chart, and Kubernetes would not let it become so. Nothing but the Controller runs in it; outputs stay while it is away. Run\n\n  kubectl delete deployment %s --namespace %s\n\nand repeat what you did.\n" $name $namespace $name $namespace | fail -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "akv2k8s.refuseContradictions" -}}
 {{- $values := .Values -}}
 {{- $injector := $values.env_injector -}}
@@ -26,9 +40,11 @@ they protect.
 {{- if and (not $values.controller.enabled) (not $injector.enabled) -}}
 {{- fail "\n\nNothing to install: set controller.enabled or env_injector.enabled." -}}
 {{- end -}}
-{{- range $key, $_ := $injector.serviceAccount.annotations -}}
-{{- if hasPrefix "azure.workload.identity/" $key -}}
-{{- printf "\n\nThe webhook signs in nowhere; the broker does. Move env_injector.serviceAccount.annotations.%s to env_injector.broker.serviceAccount.annotations." $key | fail -}}
+{{- include "akv2k8s.refuseSharedAccounts" . -}}
+{{- range $key, $image := dict "controller.image" $values.controller.image "env_injector.image" $injector.image "env_injector.envImage" $injector.envImage "env_injector.broker.image" $injector.broker.image -}}
+{{- $host := regexFind "^[^/]*[.:][^/]*/" $image.repository -}}
+{{- if and $host $values.global.imageRegistry -}}
+{{- printf "\n\n%s.repository starts with a registry, %s, and so does global.imageRegistry, %s. Name the registry in global.imageRegistry alone, or set that to \"\"." $key (trimSuffix "/" $host) $values.global.imageRegistry | fail -}}
 {{- end -}}
 {{- end -}}
 {{- if and $identity.enabled $identity.projectToken (not $identity.tenantId) -}}
@@ -36,5 +52,26 @@ they protect.
 {{- end -}}
 {{- if and $values.cloudConfigFrom.secret.name $values.cloudConfigFrom.configMap.name -}}
 {{- fail "\n\nSet one of cloudConfigFrom.secret.name and cloudConfigFrom.configMap.name, not both." -}}
+{{- end -}}
+{{- end }}
+
+{{/* Who shares an account has the rights of all who use it: broker and webhook shall have none on Secrets. */}}
+{{- define "akv2k8s.refuseSharedAccounts" -}}
+{{- $injector := .Values.env_injector -}}
+{{- $bound := list -}}
+{{- if and .Values.controller.enabled .Values.controller.rbac.create -}}
+{{- $bound = append $bound (dict "name" "controller" "key" "controller.serviceAccount") -}}
+{{- end -}}
+{{- if and $injector.enabled $injector.rbac.create -}}
+{{- $bound = append $bound (dict "name" "broker" "key" "env_injector.serviceAccount") -}}
+{{- $bound = append $bound (dict "name" "env-injector" "key" "env_injector.webhook.serviceAccount") -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range .Values.global.rbac.create | ternary $bound list -}}
+{{- $account := include "akv2k8s.serviceAccount" (dict "root" $ "name" .name) -}}
+{{- if hasKey $seen $account -}}
+{{- printf "\n\n%s and %s are one account, %s: each would have the rights of both. Name two; a second federated credential in Azure can trust the other." (get $seen $account) .key $account | fail -}}
+{{- end -}}
+{{- $_ := set $seen $account .key -}}
 {{- end -}}
 {{- end }}

@@ -1,8 +1,8 @@
 {{/*
 How controller and broker sign in to Azure. Each helper takes root, name and
 signIn: a dictionary of keyVaultAuth, env and envFromSecret (what belongs to the
-component), and account (its serviceAccount values). Without signIn, a component
-does not sign in, and all of them yield nothing.
+component). Without signIn, a component does not sign in, and all of them yield
+nothing.
 */}}
 
 {{- define "akv2k8s.signIn.method" -}}
@@ -35,7 +35,8 @@ environment-azidentity
 {{- end }}
 
 {{- define "akv2k8s.signIn.clientId" -}}
-{{- default .root.Values.global.workloadIdentity.clientId (get (default dict .signIn.account.annotations) "azure.workload.identity/client-id") -}}
+{{- $annotations := get (include "akv2k8s.account" . | fromYaml) "annotations" | default dict -}}
+{{- default .root.Values.global.workloadIdentity.clientId (get $annotations "azure.workload.identity/client-id") -}}
 {{- end }}
 
 {{- define "akv2k8s.signIn.env" -}}

@@ -14,7 +14,6 @@ The objects that every component has. Each helper takes the same dictionary:
 {{- define "akv2k8s.deployment" -}}
 {{- $root := .root -}}
 {{- $values := .values -}}
-{{- $metrics := $root.Values.global.metrics -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -36,14 +35,11 @@ spec:
     metadata:
       labels:
         {{- include "akv2k8s.selector" . | nindent 8 }}
-        {{- if and .signIn $root.Values.global.workloadIdentity.enabled (not $root.Values.global.workloadIdentity.projectToken) }}
-        azure.workload.identity/use: "true"
-        {{- end }}
-        {{- with $values.podLabels }}{{ toYaml . | nindent 8 }}{{ end }}
+        {{- with include "akv2k8s.podLabels" . | fromYaml }}{{ toYaml . | nindent 8 }}{{ end }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .name }}
         {{- include "akv2k8s.restarts" . | nindent 8 }}
-        {{- if $metrics.enabled }}
+        {{- if kindIs "bool" $values.metrics.enabled | ternary $values.metrics.enabled $root.Values.global.metrics.enabled }}
         prometheus.io/scrape: "true"
         prometheus.io/port: {{ get .ports .http | quote }}
         prometheus.io/path: /metrics
@@ -51,6 +47,22 @@ spec:
         {{- with $values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
     spec:
       {{- include "akv2k8s.podSpec" . | nindent 6 }}
+{{- end }}
+
+{{/*
+A pod's own labels. Values files of akv2k8s 1.x ask for a token by a label of the Env
+Injector's pods; it belongs to the process that signs in, which is the broker.
+*/}}
+{{- define "akv2k8s.podLabels" -}}
+{{- $use := "azure.workload.identity/use" -}}
+{{- $labels := .values.podLabels | default dict -}}
+{{- if eq .name "broker" -}}
+{{- $labels = merge (dict) $labels (pick (default dict .root.Values.env_injector.podLabels) $use) -}}
+{{- end -}}
+{{- if and .signIn .root.Values.global.workloadIdentity.enabled (not .root.Values.global.workloadIdentity.projectToken) -}}
+{{- $labels = merge (dict $use "true") $labels -}}
+{{- end -}}
+{{- .signIn | empty | ternary (omit $labels $use) $labels | toYaml -}}
 {{- end }}
 
 {{/*
@@ -134,12 +146,12 @@ and can therefore read what root owns and nothing else.
 {{- define "akv2k8s.podSecurity" -}}
 {{- $id := include "akv2k8s.isRoot" . | empty | ternary 65532 0 -}}
 {{- $context := dict "runAsNonRoot" (ne $id 0) "runAsUser" $id "runAsGroup" $id "fsGroup" 65532 "seccompProfile" (dict "type" "RuntimeDefault") -}}
-{{- mergeOverwrite $context (deepCopy .values.podSecurityContext) | toYaml -}}
+{{- mergeOverwrite $context (default dict .values.podSecurityContext | deepCopy) | toYaml -}}
 {{- end }}
 
 {{- define "akv2k8s.containerSecurity" -}}
 {{- $context := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
-{{- mergeOverwrite $context (deepCopy .values.securityContext) | toYaml -}}
+{{- mergeOverwrite $context (default dict .values.securityContext | deepCopy) | toYaml -}}
 {{- end }}
 
 {{- define "akv2k8s.container" -}}
@@ -195,7 +207,8 @@ volumeMounts:
 {{- define "akv2k8s.companions" -}}
 {{- $root := .root -}}
 {{- $values := .values -}}
-{{- if $values.serviceAccount.create }}
+{{- $account := include "akv2k8s.account" . | fromYaml }}
+{{- if $account.create }}
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -204,7 +217,7 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "akv2k8s.labels" . | nindent 4 }}
-    {{- with $values.serviceAccount.labels }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with $account.labels }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- with include "akv2k8s.accountAnnotations" . }}
   annotations:
     {{- . | nindent 4 }}
@@ -222,7 +235,7 @@ metadata:
   labels:
     {{- include "akv2k8s.labels" . | nindent 4 }}
 spec:
-  {{- if ne (toString $budget.maxUnavailable) "" }}
+  {{- if not (or (kindIs "invalid" $budget.maxUnavailable) (eq (toString $budget.maxUnavailable) "")) }}
   maxUnavailable: {{ $budget.maxUnavailable }}
   {{- else }}
   minAvailable: {{ $budget.minAvailable }}
@@ -250,7 +263,8 @@ stringData:
 {{- end }}
 {{- end }}
 {{- $monitor := $root.Values.global.metrics.serviceMonitor }}
-{{- if eq (toString $values.metrics.serviceMonitor.enabled | default (toString $monitor.enabled)) "true" }}
+{{- $own := $values.metrics.serviceMonitor }}
+{{- if kindIs "bool" $own.enabled | ternary $own.enabled $monitor.enabled }}
 ---
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
@@ -259,7 +273,7 @@ metadata:
   namespace: {{ $root.Release.Namespace }}
   labels:
     {{- include "akv2k8s.labels" . | nindent 4 }}
-    {{- with $monitor.additionalLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with mergeOverwrite (deepCopy $monitor.additionalLabels) (default dict $own.additionalLabels) }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   selector:
     matchLabels:
@@ -267,12 +281,12 @@ spec:
   endpoints:
     - port: {{ .http }}
       path: /metrics
-      interval: {{ $monitor.interval }}
+      interval: {{ default $monitor.interval $own.interval }}
 {{- end }}
 {{- end }}
 
 {{- define "akv2k8s.accountAnnotations" -}}
-{{- $annotations := deepCopy .values.serviceAccount.annotations -}}
+{{- $annotations := get (include "akv2k8s.account" . | fromYaml) "annotations" | default dict -}}
 {{- $identity := .root.Values.global.workloadIdentity -}}
 {{- if and .signIn $identity.enabled -}}
 {{- with $identity.clientId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/client-id" .) }}{{ end -}}

@@ -13,6 +13,12 @@ env: |
     value: {{ .Values.watchAllNamespaces | quote }}
   - name: AZURE_RESYNC_PERIOD
     value: {{ .Values.azureKeyVaultResyncPeriod | quote }}
+  - name: MIN_REFRESH_INTERVAL
+    value: {{ .Values.controller.minRefreshInterval | quote }}
+  - name: EXPIRY_WARNING
+    value: {{ .Values.controller.expiryWarning | quote }}
+  - name: STATUS_RATE
+    value: {{ .Values.controller.statusRate | quote }}
   - name: LEADER_ELECTION_ID
     value: {{ include "akv2k8s.fullname" . }}-controller
   {{- with .Values.controller.objectLabels }}
