@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -179,12 +180,13 @@ func isReady(s v2beta1.AzureKeyVaultSecretStatus) bool {
 	return meta.IsStatusConditionTrue(s.Conditions, v2beta1.ConditionReady)
 }
 
-// logger is the one that came with the request; it names the resource.
+// logger is the one that came with the request, which names the resource, or the
+// process's.
 func logger(ctx context.Context) *slog.Logger {
 	if log := logr.FromContextAsSlogLogger(ctx); log != nil {
 		return log
 	}
-	return slog.New(slog.DiscardHandler)
+	return slog.New(logr.ToSlogHandler(ctrl.Log))
 }
 
 // counter remembers how often in a row a resource's vault was unavailable. It

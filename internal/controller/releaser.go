@@ -42,7 +42,7 @@ type Releases interface {
 type Releaser struct {
 	Kind    render.Kind
 	Outputs Releases
-	Cached  client.Reader // of AzureKeyVaultSecrets and of the metadata of outputs
+	Cached  client.Reader // the caches: of AzureKeyVaultSecrets, and of the metadata of outputs
 	Live    client.Reader // of AzureKeyVaultSecrets
 	Events  events.EventRecorder
 	Metrics *Metrics

@@ -86,7 +86,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs interf
 	}
 	for _, kind := range []render.Kind{render.Secret, render.ConfigMap} {
 		releaser := &Releaser{
-			Kind: kind, Outputs: outputs, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(),
+			Kind: kind, Outputs: outputs, Cached: mgr.GetCache(), Live: mgr.GetAPIReader(),
 			Events: mgr.GetEventRecorder(reporter), Metrics: m,
 		}
 		if err := releaser.watch(mgr, o.Concurrency); err != nil {

@@ -23,9 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"software.sslmate.com/src/go-pkcs12"
@@ -33,6 +31,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/controller"
+	"github.com/akv2k8s/akv2k8s/internal/plan"
 	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 	"github.com/akv2k8s/akv2k8s/internal/vault/vaulttest"
@@ -62,7 +61,7 @@ func newStage(t *testing.T, interval time.Duration) *stage {
 		t.Fatal(err)
 	}
 	ready, err := controller.Setup(t.Context(), mgr, s.vault, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
-		Interval: interval, Concurrency: 2, Registry: prometheus.NewRegistry(),
+		Settings: plan.Settings{Interval: interval, Warning: 30 * 24 * time.Hour}, Concurrency: 2, StatusRate: 100, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -100,25 +99,6 @@ func (s *stage) apply(t *testing.T, name string, change ...func(*v2beta1.AzureKe
 	}
 	if err := admin.Create(t.Context(), akvs); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// mayChangeOwners gives the Controller what some clusters ask for when the owner
-// references of an existing Secret change, and the chart does not give: the right
-// to delete it. The API server of these tests is such a one.
-func (s *stage) mayChangeOwners(t *testing.T) {
-	t.Helper()
-	rule := rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"delete"}}
-	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "owners"}, Rules: []rbacv1.PolicyRule{rule}}
-	binding := &rbacv1.RoleBinding{
-		ObjectMeta: role.ObjectMeta,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "owners"},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: account}},
-	}
-	for _, o := range []client.Object{role, binding} {
-		if err := admin.Create(t.Context(), o); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
