@@ -127,7 +127,7 @@ func somebodyElsesSecret(s *story) {
 	s.secret("it")
 	s.kubectl("create", "secret", "generic", "out", "--from-literal=value=mine")
 	s.akvs("it", "secret", "it", opaque("out"))
-	s.oneClear(s.says(v2beta1.ReasonOutputConflict), "out")
+	s.oneClear(s.says(v2beta1.ReasonOutputTaken), "out")
 	if got := string(s.output("out").Data["value"]); got != "mine" {
 		s.Error("the Secret that somebody else made was changed")
 	}

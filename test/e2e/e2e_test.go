@@ -61,6 +61,7 @@ var groups = []struct {
 	stories  []tale
 }{
 	{"Controller", true, controllerStories},
+	{"Outputs", true, outputStories},
 	{"ControllerRefuses", true, controllerRefusals},
 	{"Injector", true, injectorStories},
 	{"InjectorRefuses", true, injectorRefusals},

@@ -255,7 +255,7 @@ spec:
 func opaque(name string) string { return "{secret: {name: " + name + ", dataKey: value}}" }
 
 func tlsOutput(name string) string {
-	return "{secret: {name: " + name + ", type: kubernetes.io/tls}}"
+	return "{secret: {name: " + name + ", type: kubernetes.io/tls, chainOrder: ensureserverfirst}}"
 }
 
 // an output Secret.
