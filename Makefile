@@ -52,6 +52,11 @@ bench: ## the benchmarks: one line each, BENCH <name> <number> <unit>
 fuzz: ## every fuzz target for FUZZTIME (default 1m)
 	@internal/release/fuzz.sh "$${FUZZTIME:-1m}"
 
+.PHONY: soak
+soak: ## chaos for SOAK (default 10m): values change, the vault misbehaves, the Controller is killed
+	KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" SOAK="$${SOAK:-10m}" \
+	go test ./test/apiserver -run '^TestSoak$$' -count=1 -v -timeout 60m
+
 ##@ Before a commit
 
 .PHONY: generate
