@@ -43,9 +43,13 @@ func (s *stage) edit(t *testing.T, name string, change func(*v2beta1.AzureKeyVau
 }
 
 // respec changes the spec alone.
-func (s *stage) respec(t *testing.T, name string, change func(*v2beta1.AzureKeyVaultSecretSpec)) {
+func (s *stage) respec(t *testing.T, name string, changes ...func(*v2beta1.AzureKeyVaultSecretSpec)) {
 	t.Helper()
-	s.edit(t, name, func(akvs *v2beta1.AzureKeyVaultSecret) { change(&akvs.Spec) })
+	s.edit(t, name, func(akvs *v2beta1.AzureKeyVaultSecret) {
+		for _, change := range changes {
+			change(&akvs.Spec)
+		}
+	})
 }
 
 // outputTo is a change of the Secret's name and key.
@@ -214,4 +218,9 @@ func owners(o client.Object) string {
 	}
 	slices.Sort(out)
 	return strings.Join(out, " ")
+}
+
+// ownerOf is the owner reference of an output, in JSON.
+func ownerOf(akvs *v2beta1.AzureKeyVaultSecret) string {
+	return `{"apiVersion":"spv.no/v2beta1","kind":"AzureKeyVaultSecret","name":"` + akvs.Name + `","uid":"` + string(akvs.UID) + `","controller":false,"blockOwnerDeletion":true}`
 }
