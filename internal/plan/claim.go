@@ -152,9 +152,11 @@ func (f Facts) yields(rival Rival) bool {
 }
 
 // takeOver is what becomes ours of what the original wrote, and of what a resource
-// of our name wrote that is gone. While another owner has not taken its keys over,
-// only ours do; whoever comes last takes the rest, so that what the original should
-// have removed goes. Of an adopted output nothing goes that is not ours.
+// of our name wrote that is gone. While another owner, or another who asks for the
+// output, has not taken its keys over, only ours do; whoever comes last takes the
+// rest, so that what the original should have removed goes. Owners alone do not
+// tell, for some tools strip them. Of an adopted output nothing goes that is not
+// ours.
 func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 	seen := o.Observed
 	var t TakeOver
@@ -166,7 +168,7 @@ func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 	from := f.predecessors(o)
 	waiting := slices.ContainsFunc(seen.Owners, func(ref ownerReference) bool {
 		return isAKVS(ref) && ref.UID != f.AKVS.UID && ref.Name != f.AKVS.Name && !seen.has(Manager(ref.UID))
-	})
+	}) || slices.ContainsFunc(o.Rivals, func(r Rival) bool { return !seen.has(Manager(r.UID)) })
 	if waiting || adopted {
 		t.Named = append(t.Named, from...)
 	} else {
@@ -211,7 +213,7 @@ func (f Facts) fits(o Output, c claim) bool {
 func (f Facts) replaceable(o Output, ours bool, c claim) (bool, error) {
 	seen := o.Observed
 	switch {
-	case !ours:
+	case !ours && !c.adopted:
 		return false, errOtherShape
 	case c.adopted, seen.foreignKeys(), len(c.winners) > 0, f.shared(o):
 		if o.Kind == render.Secret && seen.Type != c.payload.Type {
@@ -222,7 +224,8 @@ func (f Facts) replaceable(o Output, ours bool, c claim) (bool, error) {
 	return true, nil
 }
 
-// shared says whether another AzureKeyVaultSecret has a part in the output.
+// shared says whether another AzureKeyVaultSecret has a part in the output, or
+// may have one in what the original wrote.
 func (f Facts) shared(o Output) bool {
 	seen := o.Observed
 	for _, ref := range seen.Owners {
@@ -230,7 +233,7 @@ func (f Facts) shared(o Output) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(o.Rivals, func(r Rival) bool { return seen.has(Manager(r.UID)) })
+	return slices.ContainsFunc(o.Rivals, func(r Rival) bool { return seen.has(Manager(r.UID)) || seen.has(OriginalManager) })
 }
 
 // sameData says whether the output has the claim's data, and nothing of ours

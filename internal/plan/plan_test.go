@@ -506,36 +506,39 @@ func TestDecideWhoseSecretItIs(t *testing.T) {
 		refused  string // empty: written
 		replaced bool
 	}{
-		"APersons":               {opaque("password", "theirs", "kubectl"), nil, taken, false},
-		"APersonsOtherKey":       {opaque("unrelated", "theirs", "kubectl"), nil, taken, false},
-		"APersonsEqualValue":     {opaque("password", "s3cr3t", "kubectl"), nil, taken, false},
-		"APersonsWithLabel":      {with(opaque("password", "x", "kubectl"), func(o *plan.Observed) { o.Labels = marks() }), nil, taken, false},
-		"APersonsHandedOver":     {with(opaque("password", "x", "kubectl"), handedOver), nil, taken, false},
-		"APersonsAdopted":        {opaque("password", "x", "kubectl"), adopt, consent, false},
-		"HandedOverAndAdopted":   {with(opaque("password", "x", "kubectl"), handedOver), adopt, "", false},
-		"OfAnotherKind":          {owned(opaque("password", "x", "helm"), []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "a", UID: "uid-a"}}), nil, taken, false},
-		"SharedOtherKey":         {owned(opaque("user", "x", "akvs-uid-b"), b), rival(elderB), "", false},
-		"SharedKeyOfAnElder":     {owned(opaque("password", "x", "akvs-uid-b"), b), rival(elderB), lost, false},
-		"SharedEqualValue":       {owned(opaque("password", "s3cr3t", "akvs-uid-b"), b), rival(elderB), lost, false},
-		"SharedKeyOfAYounger":    {owned(opaque("password", "x", "akvs-uid-b"), b), rival(youngerB), "", false},
-		"SharedPersonsKey":       {owned(opaque("password", "x", "kubectl"), b), rival(elderB), "", false},
-		"SharedWithOneGone":      {owned(opaque("password", "x", "akvs-uid-c"), b, a), nil, "", false},
-		"ElderHeirOfTheOriginal": {owned(opaque("password", "x", plan.OriginalManager), b), rival(elderB), lost, false},
-		"OfOurPredecessor":       {owned(opaque("password", "x", "akvs-uid-old"), ownedBy("a", "uid-old")), nil, "", false},
-		"OfTheOriginal":          {owned(opaque("password", "x", plan.OriginalManager), a), nil, "", false},
-		"OfTheOriginalStripped":  {opaque("password", "x", plan.OriginalManager), func(f *world) { f.AKVS.Status.SecretName = "out" }, "", false},
-		"OfTheOriginalNotOurs":   {opaque("password", "x", plan.OriginalManager), nil, taken, false},
-		"OursWithoutOwner":       {opaque("password", "x", "akvs-uid-a"), nil, "", false},
-		"OursElderTookTheKey":    {owned(opaque("password", "x", "akvs-uid-b"), b, a), rival(elderB), lost, false},
-		"OursOfAnotherType":      {with(opaque("password", "x", "akvs-uid-a"), tls), nil, "", true},
-		"OfTheOriginalOtherType": {with(owned(opaque("password", "x", plan.OriginalManager), a), tls), nil, "", true},
-		"OtherTypeForeignKey":    {with(with(opaque("password", "x", "akvs-uid-a"), tls), foreign), nil, typed, false},
-		"OtherTypeShared":        {with(owned(opaque("password", "x", "akvs-uid-a"), a, b), tls), nil, typed, false},
-		"OtherTypeOfAnother":     {with(owned(opaque("user", "x", "akvs-uid-b"), b), tls), nil, otherOne, false},
-		"OursImmutable":          {with(opaque("password", "x", "akvs-uid-a"), immutable), nil, "", true},
-		"ImmutableForeignKey":    {with(with(opaque("password", "x", "akvs-uid-a"), immutable), foreign), nil, fixed, false},
-		"ImmutableOfAnother":     {with(owned(opaque("user", "x", "akvs-uid-b"), b), immutable), nil, otherOne, false},
-		"OursAboutToVanish":      {with(opaque("password", "x", "akvs-uid-a"), func(o *plan.Observed) { o.Deleting = true }), nil, vanishes, false},
+		"APersons":                {opaque("password", "theirs", "kubectl"), nil, taken, false},
+		"APersonsOtherKey":        {opaque("unrelated", "theirs", "kubectl"), nil, taken, false},
+		"APersonsEqualValue":      {opaque("password", "s3cr3t", "kubectl"), nil, taken, false},
+		"APersonsWithLabel":       {with(opaque("password", "x", "kubectl"), func(o *plan.Observed) { o.Labels = marks() }), nil, taken, false},
+		"APersonsHandedOver":      {with(opaque("password", "x", "kubectl"), handedOver), nil, taken, false},
+		"APersonsAdopted":         {opaque("password", "x", "kubectl"), adopt, consent, false},
+		"HandedOverAndAdopted":    {with(opaque("password", "x", "kubectl"), handedOver), adopt, "", false},
+		"HandedOverOtherType":     {with(with(opaque("user", "x", "kubectl"), handedOver), tls), adopt, typed, false},
+		"HandedOverImmutable":     {with(with(opaque("user", "x", "kubectl"), handedOver), immutable), adopt, fixed, false},
+		"OfAnotherKind":           {owned(opaque("password", "x", "helm"), []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "a", UID: "uid-a"}}), nil, taken, false},
+		"SharedOtherKey":          {owned(opaque("user", "x", "akvs-uid-b"), b), rival(elderB), "", false},
+		"SharedKeyOfAnElder":      {owned(opaque("password", "x", "akvs-uid-b"), b), rival(elderB), lost, false},
+		"SharedEqualValue":        {owned(opaque("password", "s3cr3t", "akvs-uid-b"), b), rival(elderB), lost, false},
+		"SharedKeyOfAYounger":     {owned(opaque("password", "x", "akvs-uid-b"), b), rival(youngerB), "", false},
+		"SharedPersonsKey":        {owned(opaque("password", "x", "kubectl"), b), rival(elderB), "", false},
+		"SharedWithOneGone":       {owned(opaque("password", "x", "akvs-uid-c"), b, a), nil, "", false},
+		"ElderHeirOfTheOriginal":  {owned(opaque("password", "x", plan.OriginalManager), b), rival(elderB), lost, false},
+		"OfOurPredecessor":        {owned(opaque("password", "x", "akvs-uid-old"), ownedBy("a", "uid-old")), nil, "", false},
+		"OfTheOriginal":           {owned(opaque("password", "x", plan.OriginalManager), a), nil, "", false},
+		"OfTheOriginalStripped":   {opaque("password", "x", plan.OriginalManager), func(f *world) { f.AKVS.Status.SecretName = "out" }, "", false},
+		"OfTheOriginalSharedType": {with(owned(opaque("password", "x", plan.OriginalManager), a), tls), rival(elderB), typed, false},
+		"OfTheOriginalNotOurs":    {opaque("password", "x", plan.OriginalManager), nil, taken, false},
+		"OursWithoutOwner":        {opaque("password", "x", "akvs-uid-a"), nil, "", false},
+		"OursElderTookTheKey":     {owned(opaque("password", "x", "akvs-uid-b"), b, a), rival(elderB), lost, false},
+		"OursOfAnotherType":       {with(opaque("password", "x", "akvs-uid-a"), tls), nil, "", true},
+		"OfTheOriginalOtherType":  {with(owned(opaque("password", "x", plan.OriginalManager), a), tls), nil, "", true},
+		"OtherTypeForeignKey":     {with(with(opaque("password", "x", "akvs-uid-a"), tls), foreign), nil, typed, false},
+		"OtherTypeShared":         {with(owned(opaque("password", "x", "akvs-uid-a"), a, b), tls), nil, typed, false},
+		"OtherTypeOfAnother":      {with(owned(opaque("user", "x", "akvs-uid-b"), b), tls), nil, otherOne, false},
+		"OursImmutable":           {with(opaque("password", "x", "akvs-uid-a"), immutable), nil, "", true},
+		"ImmutableForeignKey":     {with(with(opaque("password", "x", "akvs-uid-a"), immutable), foreign), nil, fixed, false},
+		"ImmutableOfAnother":      {with(owned(opaque("user", "x", "akvs-uid-b"), b), immutable), nil, otherOne, false},
+		"OursAboutToVanish":       {with(opaque("password", "x", "akvs-uid-a"), func(o *plan.Observed) { o.Deleting = true }), nil, vanishes, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -562,6 +565,43 @@ func TestDecideWhoseSecretItIs(t *testing.T) {
 			}
 			if in.Requeue != time.Hour {
 				t.Errorf("requeue %s", in.Requeue)
+			}
+		})
+	}
+}
+
+// Of what the original wrote for several, only our part moves until we are the
+// last: what else is in it may be a key of theirs, whose vault is silent now.
+func TestDecideTakesOverNoPartOfOthers(t *testing.T) {
+	t.Parallel()
+	named, whole := &plan.TakeOver{Named: []string{plan.OriginalManager}}, &plan.TakeOver{Whole: []string{plan.OriginalManager}}
+	for name, tc := range map[string]struct {
+		owners []metav1.OwnerReference
+		rivals []plan.Rival
+		done   bool // the rival has its part
+		want   *plan.TakeOver
+	}{
+		"Alone":         {ownedBy("a", "uid-a"), nil, false, whole},
+		"Owned":         {append(ownedBy("a", "uid-a"), ownedBy("b", "uid-b")...), nil, false, named},
+		"Stripped":      {nil, []plan.Rival{elderB}, false, named},
+		"StrippedAlone": {nil, nil, false, whole},
+		"StrippedLast":  {nil, []plan.Rival{elderB}, true, whole},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := facts(func(f *world) {
+				f.Observed = owned(opaque("password", "x", plan.OriginalManager), tc.owners)
+				f.AKVS.Status.SecretName, f.Rivals = "out", tc.rivals
+				if tc.done {
+					f.Observed.All = append(f.Observed.All, "akvs-uid-b")
+				}
+			})
+			w := write(decide(f))
+			if w == nil {
+				t.Fatal("nothing is written")
+			}
+			if diff := cmp.Diff(tc.want, w.TakeOver); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -77,19 +77,19 @@ func (s *stage) holdsCertificate(t *testing.T, subject string) *corev1.Secret {
 }
 
 // bearsOurMarks looks at what makes an output ours: owner, label, field manager.
-func bearsOurMarks(t *testing.T, out *corev1.Secret, akvs *v2beta1.AzureKeyVaultSecret) {
+func bearsOurMarks(t *testing.T, out metav1.Object, akvs *v2beta1.AzureKeyVaultSecret) {
 	t.Helper()
 	no, yes := false, true
 	if diff := cmp.Diff([]metav1.OwnerReference{{
 		APIVersion: "spv.no/v2beta1", Kind: "AzureKeyVaultSecret", Name: akvs.Name, UID: akvs.UID, Controller: &no, BlockOwnerDeletion: &yes,
-	}}, out.OwnerReferences); diff != "" {
+	}}, out.GetOwnerReferences()); diff != "" {
 		t.Errorf("owners (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"}, out.Labels); diff != "" {
+	if diff := cmp.Diff(map[string]string{"spv.no/output-of": "AzureKeyVaultSecret"}, out.GetLabels()); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
-	if len(out.ManagedFields) != 1 || out.ManagedFields[0].Manager != "akvs-"+string(akvs.UID) || out.ManagedFields[0].Operation != metav1.ManagedFieldsOperationApply {
-		t.Errorf("managers %v", out.ManagedFields)
+	if by := out.GetManagedFields(); len(by) != 1 || by[0].Manager != "akvs-"+string(akvs.UID) || by[0].Operation != metav1.ManagedFieldsOperationApply {
+		t.Errorf("managers %v", by)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ const canary = "c4n4ry"
 type stage struct {
 	namespace string
 	vault     *vaulttest.Reader
+	interval  time.Duration
 	writes    atomic.Int64 // requests of the Controller that change anything
 }
 
@@ -55,34 +57,50 @@ const (
 
 func newStage(t *testing.T, interval time.Duration) *stage {
 	t.Helper()
-	s := &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv")}
-	mgr, err := cluster.NewManager(asController(&s.writes), cluster.Options{Namespace: s.namespace, Log: slog.New(slog.DiscardHandler)})
+	s := emptyStage(t, interval)
+	s.start(t, "")
+	return s
+}
+
+// emptyStage is one on which no Controller has run yet.
+func emptyStage(t *testing.T, interval time.Duration) *stage {
+	t.Helper()
+	return &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv"), interval: interval}
+}
+
+// start runs a Controller that cares for resources with these labels until it is
+// stopped, at the end of the test at the latest.
+func (s *stage) start(t *testing.T, selector string) (stop func()) {
+	t.Helper()
+	mgr, err := cluster.NewManager(asController(&s.writes), cluster.Options{Namespace: s.namespace, Selector: selector, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ready, err := controller.Setup(t.Context(), mgr, s.vault, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
-		Settings: plan.Settings{Interval: interval, Warning: 30 * 24 * time.Hour}, Concurrency: 2, StatusRate: 100, Registry: prometheus.NewRegistry(),
+		Settings: plan.Settings{Interval: s.interval, Warning: 30 * 24 * time.Hour}, Concurrency: 2, StatusRate: 100, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, mgr.Start)
+	stop = run(t, mgr.Start)
 	eventually(t, "the Controller is ready", func() error { return ready(nil) })
-	return s
+	return stop
 }
 
-// run runs until the test ends, and sees to it that it ends well.
-func run(t *testing.T, start func(context.Context) error) {
+// run runs until it is stopped or the test ends, and sees to it that it ends well.
+func run(t *testing.T, start func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- start(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the Controller did not stop in order: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // apply creates an AzureKeyVaultSecret that outputs the secret my-kv/NAME to key
