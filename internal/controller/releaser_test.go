@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -298,6 +299,7 @@ func TestReleaserTakesNothingUponAnError(t *testing.T) {
 		"ResourceForbidden": {"a", fails("get a", apierrors.NewForbidden(secrets, "a", boom))},
 		"ResourceBusy":      {"a", fails("get a", apierrors.NewTooManyRequests(canary, 1))},
 		"ResourceTimeout":   {"a", fails("get a", context.DeadlineExceeded)},
+		"ResourceNotServed": {"a", fails("get a", apierrors.NewGenericServerResponse(http.StatusNotFound, "get", secrets, "a", "404 page not found", 0, true))},
 		"Resources":         {"", fails("list", boom)},
 		"ResourcesNotFound": {"", fails("list", apierrors.NewNotFound(secrets, "a"))}, // the CRD is gone, say
 	} {
