@@ -160,7 +160,13 @@ func TestConfig(t *testing.T) {
 	if _, err := cluster.Config("", ""); err == nil || !strings.Contains(err.Error(), "--kubeconfig") {
 		t.Errorf("error %v, want one that says how", err)
 	}
-	if cfg, err := cluster.Config("", "http://127.0.0.1:1"); err != nil || cfg.Host != "http://127.0.0.1:1" {
-		t.Errorf("config %v, error %v", cfg, err)
+	cfg, err := cluster.Config("", "http://127.0.0.1:1")
+	if err != nil || cfg.Host != "http://127.0.0.1:1" {
+		t.Fatalf("config %v, error %v", cfg, err)
+	}
+	// client-go's default, 5 per second, is one look every 30 seconds at no more than
+	// 150 resources.
+	if cfg.QPS < 100 || cfg.Burst < 200 {
+		t.Errorf("%v requests per second, and %d at once", cfg.QPS, cfg.Burst)
 	}
 }

@@ -131,7 +131,7 @@ func (r *Releaser) tie(ctx context.Context, key types.NamespacedName, seen *plan
 	var live v2beta1.AzureKeyVaultSecret
 	err = r.Live.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: name}, &live)
 	switch {
-	case apierrors.IsNotFound(err), err == nil && live.UID != uid:
+	case isGone(err), err == nil && live.UID != uid:
 		return plan.TieGone, nil
 	case err != nil:
 		return plan.TieKept, errors.New("asking the API server for an AzureKeyVaultSecret failed")
@@ -139,6 +139,13 @@ func (r *Releaser) tie(ctx context.Context, key types.NamespacedName, seen *plan
 		return plan.TieKept, nil
 	}
 	return plan.Asks(&live, r.Kind, key.Name), nil
+}
+
+// isGone says whether the API server knows the resource and has no such object. An
+// API server, or a proxy before it, that does not serve the resource answers 404,
+// too, which says nothing of the object.
+func isGone(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // pageSize is how many objects one request lists.

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+const version2 = "00000000000000000000000000000002"
+
+func policy(p v2beta1.RefreshPolicy) func(*world) {
+	return func(f *world) { f.AKVS.Spec.Refresh = &v2beta1.Refresh{Policy: p} }
+}
+
+// settled is the next look at what was written under a policy, with the change.
+func settled(p v2beta1.RefreshPolicy, changes ...func(*world)) world {
+	f := facts(policy(p))
+	f = after(f, decide(f))
+	for _, change := range changes {
+		change(&f)
+	}
+	return f
+}
+
+func annotated(text string) func(*world) {
+	return func(f *world) { f.AKVS.Annotations = map[string]string{v2beta1.RefreshAnnotation: text} }
+}
+
+func TestReads(t *testing.T) {
+	t.Parallel()
+	const periodic, onChange, once = v2beta1.RefreshPeriodic, v2beta1.RefreshOnChange, v2beta1.RefreshOnce
+	latest := vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}
+	pinned := latest
+	pinned.Version = version1
+	none, one := []vault.Reference(nil), []vault.Reference{latest}
+	handled := func(text string) func(*world) {
+		return func(f *world) { annotated(text)(f); f.AKVS.Status.HandledRefresh = text }
+	}
+	notReady := func(f *world) { f.AKVS.Status.Conditions[0].Status = metav1.ConditionFalse }
+	changed := func(f *world) { f.AKVS.Generation++ }
+	outputGone := func(f *world) { f.Observed = nil }
+	byHand := func(f *world) { f.Observed.Managers["password"] = []string{"kubectl-edit"} }
+	pin := func(f *world) { f.AKVS.Spec.Vault.Object.Version = version1 }
+	for name, tc := range map[string]struct {
+		facts world
+		want  []vault.Reference
+	}{
+		"New":              {facts(), one},
+		"NewOnChange":      {facts(policy(onChange)), one},
+		"NewOnce":          {facts(policy(once)), one},
+		"ChangedPeriodic":  {settled(periodic, changed), one},
+		"ChangedOnChange":  {settled(onChange, changed), one},
+		"ChangedOnce":      {settled(once, changed), one},
+		"NotReadyOnChange": {settled(onChange, notReady), one},
+		"NotReadyOnce":     {settled(once, notReady), one},
+
+		"AskedOnChange":      {settled(onChange, annotated("now")), one},
+		"AskedOnce":          {settled(once, annotated("now")), one},
+		"AskedAndHandled":    {settled(onChange, handled("now")), none},
+		"AskedAgain":         {settled(onChange, handled("now"), annotated("again")), one},
+		"AskedNoLonger":      {settled(onChange, handled("now"), func(f *world) { f.AKVS.Annotations = nil }), one},
+		"AskedBeyondTheText": {settled(onChange, handled(strings.Repeat("ü", 64)), annotated(strings.Repeat("ü", 64)+"x")), none},
+		"AskedWithinTheText": {settled(onChange, handled(strings.Repeat("ü", 64)), annotated(strings.Repeat("ü", 63)+"x")), one},
+
+		"Periodic":         {settled(periodic), one},
+		"PolicyLeftOut":    {synced(), one},
+		"PeriodicPinned":   {synced(pin), none},
+		"PinnedOutputGone": {synced(pin, outputGone), []vault.Reference{pinned}},
+		"OnChange":         {settled(onChange), none},
+		"Once":             {settled(once), none},
+
+		"OutputGone":          {settled(onChange, outputGone), one},
+		"OutputGoneOnce":      {settled(once, outputGone), []vault.Reference{pinned}},
+		"OutputGoneOnceAsked": {settled(once, outputGone, annotated("now")), one},
+		"OutputGoneOnceNew":   {settled(once, outputGone, changed), one},
+		"ValueByHand":         {settled(onChange, byHand), one},
+		"ValueByHandOnce":     {settled(once, byHand), []vault.Reference{pinned}},
+		"OwnerLost":           {settled(onChange, func(f *world) { f.Observed.Owners = nil }), one},
+		"MarkLost":            {settled(onChange, func(f *world) { delete(f.Observed.Labels, v2beta1.OutputLabel) }), one},
+		"TypeOther":           {settled(onChange, func(f *world) { f.Observed.Type = corev1.SecretTypeTLS }), one},
+		"Immutable":           {settled(onChange, func(f *world) { f.Observed.Immutable = true }), one},
+		"LabelOfTheResource":  {settled(onChange, func(f *world) { f.AKVS.Labels = map[string]string{"team": "x"} }), one},
+		"PersonsKeyBeside": {settled(onChange, func(f *world) {
+			f.Observed.Data["theirs"], f.Observed.Managers["theirs"] = secret.New([]byte("x")), []string{"kubectl"}
+		}), none},
+
+		"KeysUnknown": {settled(onChange, func(f *world) {
+			f.AKVS.Spec.Vault.Object.Type, f.AKVS.Spec.Vault.Object.ContentType = v2beta1.ObjectMultiKeyValue, v2beta1.ContentJSON
+		}), one},
+		"TwoOutputs": {facts(func(f *world) { f.AKVS.Spec.Output.ConfigMap = &v2beta1.ConfigMapOutput{Name: "c", DataKey: "k"} }), one},
+		"NoOutput":   {facts(func(f *world) { f.AKVS.Spec.Output = v2beta1.Output{} }), none},
+		"Unpossible": {facts(func(f *world) { f.AKVS.Spec.Output.Secret.DataKey = "" }), none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tc.want, tc.facts.gathered().Reads()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Once is Once: what repairs an output is what was first in it, whatever came later.
+func TestDecideOnceKeepsTheFirstVersion(t *testing.T) {
+	t.Parallel()
+	f := settled(v2beta1.RefreshOnce, func(f *world) { f.Observed = nil })
+	in := decide(f)
+	if write(in) == nil || in.Status.ObjectVersion != version1 {
+		t.Fatalf("write %v, version %s", write(in), in.Status.ObjectVersion)
+	}
+	f = after(f, in)
+	annotated("now")(&f)
+	f.Object = vault.Object{Version: version2, Value: secret.New([]byte("n3w"))}
+	if in = decide(f); write(in) == nil || in.Status.ObjectVersion != version2 || in.Status.HandledRefresh != "now" {
+		t.Fatalf("asked for, write %v, version %s, handled %q", write(in), in.Status.ObjectVersion, in.Status.HandledRefresh)
+	}
+	f = after(f, in)
+	f.Observed = nil
+	if reads := f.gathered().Reads(); len(reads) != 1 || reads[0].Version != version2 {
+		t.Errorf("reads %v, want the version that is in it now", reads)
+	}
+}
+
+func TestDecideHandlesARequestOnce(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ü", 70)
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"Answered": {nil, long[:128]},
+		"Refused":  {vault.ErrForbidden, long[:128]}, // an answer like any other
+		"Outage":   {vault.ErrUnavailable, ""},       // it is tried again
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := settled(v2beta1.RefreshOnChange, annotated(long))
+			f.FetchErr = tc.err
+			in := decide(f)
+			if in.Status.HandledRefresh != tc.want {
+				t.Errorf("handled %q, want %q", in.Status.HandledRefresh, tc.want)
+			}
+		})
+	}
+}
+
+func TestDecideWhenToLookAgain(t *testing.T) {
+	t.Parallel()
+	interval := func(d time.Duration) func(*world) {
+		return func(f *world) { f.AKVS.Spec.Refresh = &v2beta1.Refresh{Interval: &metav1.Duration{Duration: d}} }
+	}
+	for name, tc := range map[string]struct {
+		facts world
+		want  time.Duration
+	}{
+		"Operators":       {facts(), time.Hour},
+		"Own":             {facts(interval(90 * time.Second)), 90 * time.Second},
+		"BelowTheFloor":   {facts(interval(time.Second)), time.Minute},
+		"Jittered":        {facts(func(f *world) { f.Settings.Jitter = 1.1 }), 66 * time.Minute},
+		"OwnJittered":     {facts(interval(100*time.Minute), func(f *world) { f.Settings.Jitter = 0.9 }), 90 * time.Minute},
+		"OwnWithoutOther": {facts(interval(2*time.Hour), func(f *world) { f.Settings.Interval = 0 }), 2 * time.Hour},
+		"Never":           {facts(func(f *world) { f.Settings.Interval = 0 }), 0},
+		"OnChange":        {facts(policy(v2beta1.RefreshOnChange)), 0},
+		"Once":            {facts(policy(v2beta1.RefreshOnce)), 0},
+		"Pinned":          {facts(func(f *world) { f.AKVS.Spec.Vault.Object.Version = version1 }), 0},
+		"OnceStalled":     {facts(policy(v2beta1.RefreshOnce), failing(vault.ErrForbidden)), time.Hour}, // until it is there
+		"SpecStalled":     {facts(func(f *world) { f.AKVS.Spec.Output.Secret.DataKey = "" }), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := decide(tc.facts).Requeue; got != tc.want {
+				t.Errorf("looked at again after %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
