@@ -17,6 +17,14 @@ const (
 	AdoptedLabelValue = "true"
 )
 
+// GuestsLabel marks, with the value GuestsLabelValue, an output in which somebody
+// else keeps data: it is not owned either, so that garbage collection never takes
+// that data along.
+const (
+	GuestsLabel      = "spv.no/guests"
+	GuestsLabelValue = "true"
+)
+
 // AdoptAnnotation is how whoever may write an object hands it over: its value
 // names the AzureKeyVaultSecrets, of the same namespace, that may keep keys in
 // it, separated by commas.

@@ -199,6 +199,8 @@ const (
 type Transform string
 
 // SecretOutput describes the Secret.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.adopt) && self.adopt && has(self.immutable) && self.immutable)",message="adopt and immutable exclude each other: what is somebody else's must stay changeable"
 type SecretOutput struct {
 	// Name of the Secret, in the namespace of the AzureKeyVaultSecret.
 	// +kubebuilder:validation:MaxLength=253
@@ -252,6 +254,8 @@ type OutputOptions struct {
 }
 
 // ConfigMapOutput describes the ConfigMap.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.adopt) && self.adopt && has(self.immutable) && self.immutable)",message="adopt and immutable exclude each other: what is somebody else's must stay changeable"
 type ConfigMapOutput struct {
 	// Name of the ConfigMap, in the namespace of the AzureKeyVaultSecret.
 	// +kubebuilder:validation:MaxLength=253

@@ -23,6 +23,7 @@ var (
 	errType       = errors.New("it has another type and holds what is not ours; delete it to have it made anew")
 	errImmutable  = errors.New("it is immutable and holds what is not ours; delete it to have it made anew")
 	errDeleting   = errors.New("it is being deleted; it is made anew once it is gone")
+	errFreeze     = errors.New("it holds what is not ours alone, so it cannot be made immutable")
 	errOtherShape = errors.New("another AzureKeyVaultSecret made it, with another type or immutable; choose another name")
 )
 
@@ -31,12 +32,21 @@ type claim struct {
 	payload     render.Payload // without the keys that rivals keep
 	labels      map[string]string
 	annotations map[string]string
-	adopted     bool // it was somebody's before, and stays
+	marks       marks
 	replace     bool // it cannot be changed in place
 	takeOver    *TakeOver
 	winners     []Rival // who keeps keys that were asked for, sorted
 	err         error   // why nothing at all may be written
 }
+
+// marks say why an output has no owner: both keep garbage collection away from
+// what is not ours.
+type marks struct {
+	adopted bool // it was somebody's before, and stays
+	guests  bool // somebody else keeps data in it
+}
+
+func (m marks) unowned() bool { return m.adopted || m.guests }
 
 // claim says what may be written.
 //
@@ -53,24 +63,26 @@ func (f Facts) claim(o Output, payload render.Payload) claim {
 	c := claim{payload: payload}
 	seen := o.Observed
 	if seen == nil {
-		c.labels, c.annotations = f.metadata(o, false)
+		c.labels, c.annotations = f.metadata(o, marks{})
 		return c
 	}
 	ours := f.belongs(o)
-	var adopt bool
-	if adopt, c.err = f.mayJoin(o, ours); c.err != nil {
+	if c.marks.adopted, c.err = f.mayJoin(o, ours); c.err != nil {
 		return c
 	}
-	c.adopted = adopt || seen.adopted()
 	if seen.Deleting {
 		c.err = errDeleting
 		return c
 	}
+	c.marks.guests = !c.marks.adopted && seen.guests(payload.Data)
 	c.contest(f, o, ours)
-	c.takeOver = f.takeOver(o, c.adopted)
-	c.labels, c.annotations = f.metadata(o, c.adopted)
-	if !f.fits(o, c) {
+	c.takeOver = f.takeOver(o, c.marks.adopted)
+	c.labels, c.annotations = f.metadata(o, c.marks)
+	switch {
+	case !f.fits(o, c):
 		c.replace, c.err = f.replaceable(o, ours, c)
+	case f.options(o.Kind).Immutable && !seen.Immutable && (c.marks.unowned() || !ours || f.shared(o)):
+		c.err = errFreeze
 	}
 	return c
 }
@@ -94,15 +106,18 @@ func (f Facts) belongs(o Output) bool {
 	return named == o.Name && seen.has(OriginalManager)
 }
 
-// mayJoin says whether an output may be written, and whether that adopts it.
-func (f Facts) mayJoin(o Output, ours bool) (adopts bool, err error) {
+// mayJoin says whether an output may be written, and whether it is an adopted one.
+// Whoever handed an object over may take that back: consent counts at every look.
+func (f Facts) mayJoin(o Output, ours bool) (bool, error) {
 	seen, wants := o.Observed, f.options(o.Kind).Adopt
+	made := !seen.adopted() && (slices.ContainsFunc(seen.Owners, isAKVS) || seen.unowned() ||
+		!wants && (ours || slices.ContainsFunc(seen.All, isKeeper)))
 	handedOver := slices.ContainsFunc(strings.Split(seen.Annotations[v2beta1.AdoptAnnotation], ","), func(name string) bool {
 		return strings.TrimSpace(name) == f.AKVS.Name
 	})
 	switch {
-	case ours, slices.ContainsFunc(seen.Owners, isAKVS), slices.ContainsFunc(seen.All, isManager):
-		return wants && handedOver && !seen.ownedBy(f.AKVS.UID), nil
+	case made:
+		return false, nil
 	case !wants:
 		return false, errTaken
 	case !handedOver:
@@ -134,8 +149,10 @@ func (f Facts) olderHolder(o Output, key string, ours bool) (Rival, bool) {
 	seen, by := o.Observed, o.Observed.Managers[key]
 	for _, rival := range o.Rivals {
 		// What the original wrote is an owner's, whose turn may not have come yet.
-		heir := !ours && seen.ownedBy(rival.UID) && !seen.has(Manager(rival.UID))
-		if slices.Contains(by, Manager(rival.UID)) && f.yields(rival) || heir && slices.Contains(by, OriginalManager) {
+		heir := !ours && seen.OwnedBy(rival.UID) && !seen.has(Manager(rival.UID)) && slices.Contains(by, OriginalManager)
+		// What the carrier made anew is the owner's, who takes it at the next look.
+		carried := seen.OwnedBy(rival.UID) && slices.Contains(by, CarrierManager)
+		if heir || (slices.Contains(by, Manager(rival.UID)) || carried) && f.yields(rival) {
 			return rival, true
 		}
 	}
@@ -152,11 +169,10 @@ func (f Facts) yields(rival Rival) bool {
 }
 
 // takeOver is what becomes ours of what the original wrote, and of what a resource
-// of our name wrote that is gone. While another owner, or another who asks for the
-// output, has not taken its keys over, only ours do; whoever comes last takes the
-// rest, so that what the original should have removed goes. Owners alone do not
-// tell, for some tools strip them. Of an adopted output nothing goes that is not
-// ours.
+// of our name wrote that is gone. While another who asks for the output has not
+// taken its keys over, only ours do; whoever comes last takes the rest, so that what
+// the original should have removed goes. Owners do not tell, for some tools strip
+// them. Of an adopted output nothing goes that is not ours.
 func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 	seen := o.Observed
 	var t TakeOver
@@ -166,9 +182,7 @@ func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 		}
 	}
 	from := f.predecessors(o)
-	waiting := slices.ContainsFunc(seen.Owners, func(ref ownerReference) bool {
-		return isAKVS(ref) && ref.UID != f.AKVS.UID && ref.Name != f.AKVS.Name && !seen.has(Manager(ref.UID))
-	}) || slices.ContainsFunc(o.Rivals, func(r Rival) bool { return !seen.has(Manager(r.UID)) })
+	waiting := slices.ContainsFunc(o.Rivals, func(r Rival) bool { return !seen.has(Manager(r.UID)) })
 	if waiting || adopted {
 		t.Named = append(t.Named, from...)
 	} else {
@@ -213,9 +227,9 @@ func (f Facts) fits(o Output, c claim) bool {
 func (f Facts) replaceable(o Output, ours bool, c claim) (bool, error) {
 	seen := o.Observed
 	switch {
-	case !ours && !c.adopted:
+	case !ours && !c.marks.adopted:
 		return false, errOtherShape
-	case c.adopted, seen.foreignKeys(), len(c.winners) > 0, f.shared(o):
+	case c.marks.unowned(), len(c.winners) > 0, f.shared(o):
 		if o.Kind == render.Secret && seen.Type != c.payload.Type {
 			return false, errType
 		}
@@ -267,7 +281,7 @@ func (f Facts) vain(o Output, c claim) bool {
 
 // agrees says whether the output is what a write would make it.
 func (f Facts) agrees(o Output, c claim) bool {
-	if o.Observed == nil || c.replace || f.inherits(o, c) || !f.intact(o) || !f.sameData(o, c) {
+	if o.Observed == nil || c.replace || f.inherits(o, c) || !f.intact(o, c.payload.Data) || !f.sameData(o, c) {
 		return false
 	}
 	for key := range c.payload.Data {
@@ -292,13 +306,15 @@ func (f Facts) inherits(o Output, c claim) bool {
 	return false
 }
 
-// intact says whether the output still has the marks and the form of ours.
-func (f Facts) intact(o Output) bool {
+// intact says whether the output still has the marks and the form of ours; written
+// is what will be, or is, our data in it.
+func (f Facts) intact(o Output, written map[string]secret.Value) bool {
 	seen := o.Observed
 	if seen == nil || !seen.labelled() || seen.Immutable != f.options(o.Kind).Immutable || seen.Deleting {
 		return false
 	}
-	return seen.adopted() != seen.ownedBy(f.AKVS.UID)
+	unowned := seen.adopted() || seen.guests(written)
+	return unowned != seen.OwnedBy(f.AKVS.UID)
 }
 
 func (f Facts) keeps(o Output, key string) bool {

@@ -65,10 +65,10 @@ const maxAnnotations = 256 * 1024
 // metadata are the labels and annotations that the output should have from us:
 // those of the spec or, if it names none, those of the resource itself. What
 // somebody else keeps under the same name is left to them, so that no dispute over
-// it ever holds up the data.
-func (f Facts) metadata(o Output, adopted bool) (labels, annotations map[string]string) {
+// it ever holds up the data. Labels come first, then annotations.
+func (f Facts) metadata(o Output, m marks) (map[string]string, map[string]string) {
 	options := f.options(o.Kind)
-	labels, annotations = options.Labels, options.Annotations
+	labels, annotations := options.Labels, options.Annotations
 	if labels == nil {
 		labels = carried(f.AKVS.Labels, regexp.MustCompile(`^([^/]*\.)?spv\.no/`))
 	}
@@ -82,8 +82,11 @@ func (f Facts) metadata(o Output, adopted bool) (labels, annotations map[string]
 		labels, annotations = f.granted(o, labels, nil, nil), f.granted(o, annotations, nil, nil)
 	}
 	labels[v2beta1.OutputLabel] = v2beta1.OutputLabelValue
-	if adopted {
+	if m.adopted {
 		labels[v2beta1.AdoptedLabel] = v2beta1.AdoptedLabelValue
+	}
+	if m.guests {
+		labels[v2beta1.GuestsLabel] = v2beta1.GuestsLabelValue
 	}
 	return labels, annotations
 }

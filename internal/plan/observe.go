@@ -85,6 +85,9 @@ func observe(m metav1.Object) *Observed {
 		}
 		name := managerName(entry)
 		o.All = append(o.All, name)
+		for key := range f.text {
+			o.Managers[key] = append(o.Managers[key], overlay+name)
+		}
 		for managers, keys := range map[*map[string][]string]map[string]bool{
 			&o.Managers: f.data, &o.LabelManagers: f.labels, &o.AnnotationManagers: f.annotations,
 		} {
@@ -97,6 +100,9 @@ func observe(m metav1.Object) *Observed {
 }
 
 const managerPrefix = "akvs-"
+
+// overlay leads the manager of a key that was written as stringData.
+const overlay = "stringData of "
 
 // Manager is the field manager of one AzureKeyVaultSecret. The UID, and not the
 // name, tells it from a namesake that came later, and keeps it far below the 128
@@ -119,8 +125,10 @@ func managerName(entry metav1.ManagedFieldsEntry) string {
 	return entry.Manager
 }
 
-// fields are those that one entry of the managed fields names.
-type fields struct{ data, labels, annotations map[string]bool }
+// fields are those that one entry of the managed fields names. Text is what a
+// server-side apply wrote as stringData: it changes the data, and no manager of the
+// data loses anything by it.
+type fields struct{ data, text, labels, annotations map[string]bool }
 
 // fieldsOf reads fieldsV1, in which "f:" leads a map's key and "." stands for the
 // map itself. Text and bytes of a ConfigMap share one set of keys.
@@ -131,6 +139,7 @@ func fieldsOf(entry metav1.ManagedFieldsEntry) (fields, bool) {
 	var raw struct {
 		Data     map[string]json.RawMessage `json:"f:data"`
 		Binary   map[string]json.RawMessage `json:"f:binaryData"`
+		Text     map[string]json.RawMessage `json:"f:stringData"`
 		Metadata struct {
 			Labels      map[string]json.RawMessage `json:"f:labels"`
 			Annotations map[string]json.RawMessage `json:"f:annotations"`
@@ -141,7 +150,7 @@ func fieldsOf(entry metav1.ManagedFieldsEntry) (fields, bool) {
 	}
 	data := keysOf(raw.Data)
 	maps.Copy(data, keysOf(raw.Binary))
-	return fields{data, keysOf(raw.Metadata.Labels), keysOf(raw.Metadata.Annotations)}, true
+	return fields{data, keysOf(raw.Text), keysOf(raw.Metadata.Labels), keysOf(raw.Metadata.Annotations)}, true
 }
 
 func keysOf(raw map[string]json.RawMessage) map[string]bool {
@@ -175,21 +184,19 @@ func (o *Observed) Claimants() []types.UID {
 	return slices.Compact(out)
 }
 
-// Disturbed says whether an update took something away from an
-// AzureKeyVaultSecret: a field, for who changes a value takes its ownership, or an
-// owner reference. Refreshing a value never does, so that our own writes cause no
-// second look.
+// Disturbed says whether an update needs a look: it took a field or an owner
+// reference away from an AzureKeyVaultSecret, for who changes a value takes its
+// ownership, or somebody else came to keep data. Refreshing a value is neither, so
+// that our own writes cause no second look.
 func Disturbed(before, after metav1.Object) bool {
-	now := map[string]fields{}
-	for _, entry := range after.GetManagedFields() {
-		if f, ok := fieldsOf(entry); ok {
-			now[managerName(entry)] = f
+	was, now := fieldsByManager(before), fieldsByManager(after)
+	for name, f := range was {
+		if isKeeper(name) && f.exceed(now[name]) {
+			return true
 		}
 	}
-	for _, entry := range before.GetManagedFields() {
-		name := managerName(entry)
-		was, ok := fieldsOf(entry)
-		if ok && strings.HasPrefix(name, managerPrefix) && was.exceed(now[name]) {
+	for name, f := range now {
+		if !isKeeper(name) && (lacks(f.data, was[name].data) || lacks(f.text, was[name].text)) {
 			return true
 		}
 	}
@@ -202,16 +209,32 @@ func Disturbed(before, after metav1.Object) bool {
 	})
 }
 
+func fieldsByManager(m metav1.Object) map[string]fields {
+	out := map[string]fields{}
+	for _, entry := range m.GetManagedFields() {
+		if f, ok := fieldsOf(entry); ok {
+			out[managerName(entry)] = f
+		}
+	}
+	return out
+}
+
+// isKeeper says whether a manager is an AzureKeyVaultSecret, or keeps fields for
+// one that has yet to take them.
+func isKeeper(manager string) bool { return isManager(manager) || manager == CarrierManager }
+
+// lacks says whether b lacks a key of a.
+func lacks(a, b map[string]bool) bool {
+	for key := range a {
+		if !b[key] {
+			return true
+		}
+	}
+	return false
+}
+
 // exceed says whether f has a field that g lacks.
 func (f fields) exceed(g fields) bool {
-	lacks := func(a, b map[string]bool) bool {
-		for key := range a {
-			if !b[key] {
-				return true
-			}
-		}
-		return false
-	}
 	return lacks(f.data, g.data) || lacks(f.labels, g.labels) || lacks(f.annotations, g.annotations)
 }
 
@@ -228,8 +251,8 @@ func isAKVS(ref metav1.OwnerReference) bool {
 // labelled says whether the output has our label.
 func (o *Observed) labelled() bool { return o.Labels[v2beta1.OutputLabel] == v2beta1.OutputLabelValue }
 
-// ownedBy says whether the AzureKeyVaultSecret is an owner, by its UID.
-func (o *Observed) ownedBy(uid types.UID) bool {
+// OwnedBy says whether the AzureKeyVaultSecret is an owner, by its UID.
+func (o *Observed) OwnedBy(uid types.UID) bool {
 	return slices.ContainsFunc(o.Owners, func(ref metav1.OwnerReference) bool { return isAKVS(ref) && ref.UID == uid })
 }
 
@@ -247,11 +270,16 @@ func (o *Observed) foreign(entries map[string]string, managers map[string][]stri
 	return out
 }
 
-// foreignKeys says whether the data holds a key of somebody's who is no
-// AzureKeyVaultSecret. A key of nobody's counts too.
-func (o *Observed) foreignKeys() bool {
+// guests says whether the data holds a key that somebody keeps who is no
+// AzureKeyVaultSecret, besides those that are about to be written. A key of
+// nobody's counts too.
+func (o *Observed) guests(written map[string]secret.Value) bool {
 	for key := range o.Data {
-		if !slices.ContainsFunc(o.Managers[key], func(m string) bool { return isOurs(m) || m == CarrierManager }) {
+		if _, ours := written[key]; ours {
+			continue
+		}
+		by := o.Managers[key]
+		if len(by) == 0 || slices.ContainsFunc(by, func(m string) bool { return !isOurs(m) && m != CarrierManager }) {
 			return true
 		}
 	}

@@ -77,9 +77,13 @@ func TestDisturbed(t *testing.T) {
 		}, false},
 		"OthersKeyAdded": {func(m *metav1.ObjectMeta) {
 			m.ManagedFields = append(m.ManagedFields, entry(t, "kubectl", `{"f:data":{"f:y":{}}}`))
-		}, false},
-		"OthersKeyLost": {func(m *metav1.ObjectMeta) { m.ManagedFields = m.ManagedFields[:1] }, false},
-		"Labelled":      {func(m *metav1.ObjectMeta) { m.Labels = map[string]string{"x": "y"} }, false},
+		}, true},
+		"WrittenAsText": {func(m *metav1.ObjectMeta) {
+			m.ManagedFields = append(m.ManagedFields, entry(t, "kubectl", `{"f:stringData":{"f:k":{}}}`))
+		}, true},
+		"CarriersKeyLost": {func(m *metav1.ObjectMeta) { m.ManagedFields[0].Manager = plan.CarrierManager }, true},
+		"OthersKeyLost":   {func(m *metav1.ObjectMeta) { m.ManagedFields = m.ManagedFields[:1] }, false},
+		"Labelled":        {func(m *metav1.ObjectMeta) { m.Labels = map[string]string{"x": "y"} }, false},
 		"SharerJoined": {func(m *metav1.ObjectMeta) {
 			m.OwnerReferences = append(m.OwnerReferences, ownedBy("b", "uid-b")...)
 			m.ManagedFields = append(m.ManagedFields, entry(t, "akvs-uid-b", `{"f:data":{"f:z":{}}}`))

@@ -13,6 +13,7 @@ package plan
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -26,6 +27,7 @@ type Facts struct {
 	Outputs  []Output                     // those that the spec asks for
 	Answers  map[vault.Reference]Answer   // to what Reads asks for
 	Failures int                          // how often in a row the vault was unavailable before this
+	Changes  int                          // how often in a row a write met another writer
 	Now      time.Time
 	Settings Settings
 }
@@ -58,6 +60,7 @@ type Intent struct {
 	Status   v2beta1.AzureKeyVaultSecretStatus // all of it, as it should be afterwards
 	Events   []Event
 	Failures int           // Facts.Failures of the next decision
+	Changes  int           // Facts.Changes of the next decision
 	Requeue  time.Duration // when to decide again; zero leaves it to the next change
 	Retry    error         // non-nil asks for exponential backoff instead of Requeue
 
@@ -188,7 +191,10 @@ func (f Facts) conclude(verdicts []verdict) Intent {
 	case worst.hold == untilVault:
 		f.wait(&in, *worst)
 	default:
-		f.stall(&in, *worst)
+		f.stall(&in, verdicts, *worst)
+	}
+	if slices.ContainsFunc(in.Writes, func(w Write) bool { return w.Replace != nil }) {
+		in.Requeue = time.Second // what the carrier made is still to be taken over
 	}
 	f.validate(&in)
 	return in
@@ -203,8 +209,11 @@ func (f Facts) kept(verdicts []verdict) Intent {
 		if v.write != nil {
 			in.Writes = append(in.Writes, *v.write)
 		}
-		if v.object != nil {
+		switch {
+		case v.object != nil:
 			s.NotBefore, s.Expires = instant(v.object.NotBefore), instant(v.object.Expires)
+		case f.AKVS.Generation != before.ObservedGeneration: // it may be another object's
+			s.NotBefore, s.Expires = nil, nil
 		}
 		if v.object != nil && (v.fault == nil || v.write != nil) {
 			s.ObjectVersion = v.object.Version
@@ -258,15 +267,26 @@ func (f Facts) succeed(in *Intent, verdicts []verdict) {
 	in.Requeue = f.next()
 }
 
-// stall: only a person can go on.
-func (f Facts) stall(in *Intent, why fault) {
-	f.handled(in)
+// stall: only a person can go on. Outputs that are at no fault are cared for all
+// the same.
+func (f Facts) stall(in *Intent, verdicts []verdict, why fault) {
 	f.conditions(in,
 		condition{v2beta1.ConditionReady, no, why.reason, why.message},
 		condition{v2beta1.ConditionStalled, yes, why.reason, why.message})
 	in.Events = f.complain(*in, why)
 	in.Requeue = f.retryInterval()
-	if why.hold == untilSpec {
+	if in.Requeue == 0 {
+		in.Requeue = stallInterval
+	}
+	isHeld := func(h hold) func(verdict) bool {
+		return func(v verdict) bool { return v.fault != nil && v.fault.hold == h }
+	}
+	if i := slices.IndexFunc(verdicts, isHeld(untilVault)); i >= 0 {
+		f.again(in, *verdicts[i].fault)
+		return
+	}
+	f.handled(in)
+	if !slices.ContainsFunc(verdicts, func(v verdict) bool { return !isHeld(untilSpec)(v) }) {
 		in.Requeue = 0
 	}
 }
@@ -280,14 +300,19 @@ const outageThreshold = 3
 // if it was good, the outputs are still what was confirmed. So an outage of a
 // vault rewrites no status; an event tells of it once.
 func (f Facts) wait(in *Intent, why fault) {
-	in.Failures = f.Failures + 1
 	switch {
 	case !f.stands():
 		f.conditions(in, condition{v2beta1.ConditionReady, no, why.reason, why.message})
 		in.Events = f.complain(*in, why)
-	case in.Failures == outageThreshold && isReady(f.AKVS.Status):
+	case f.Failures+1 == outageThreshold && isReady(f.AKVS.Status):
 		in.Events = warn(why.reason, why.message)
 	}
+	f.again(in, why)
+}
+
+// again asks the vault once more when it says, or ever later.
+func (f Facts) again(in *Intent, why fault) {
+	in.Failures = f.Failures + 1
 	if slow, ok := errors.AsType[vault.Throttled](why.remote); ok && slow.RetryAfter > 0 {
 		in.Requeue = slow.RetryAfter
 		return
@@ -313,12 +338,21 @@ func (in Intent) Settle(errs []error) Intent {
 		switch {
 		case err == nil:
 			continue
-		case errors.Is(err, ErrChanged): // decide again upon what it is now; nobody need know
-			return Intent{Status: in.facts.AKVS.Status, Requeue: time.Second}
+		case errors.Is(err, ErrChanged) && in.facts.Changes < patience: // decide again upon what it is now; nobody need know
+			return Intent{Status: in.facts.AKVS.Status, Changes: in.facts.Changes + 1, Requeue: time.Second}
 		}
 		return in.failed(in.Writes[i], err)
 	}
 	return in
+}
+
+// patience is how often in a row a write may meet another writer before that is a
+// failure: whoever answers 409 to everything is no other writer.
+const patience = 5
+
+// Unseen is for an output that could not be looked at: nothing is decided.
+func (f Facts) Unseen(o Output, err error) Intent {
+	return Intent{facts: f}.failed(Write{Name: o.Name, Payload: render.Payload{Kind: o.Kind}}, err)
 }
 
 // failed says which write failed. What the others achieved is found again.

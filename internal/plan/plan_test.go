@@ -582,7 +582,8 @@ func TestDecideTakesOverNoPartOfOthers(t *testing.T) {
 		want   *plan.TakeOver
 	}{
 		"Alone":         {ownedBy("a", "uid-a"), nil, false, whole},
-		"Owned":         {append(ownedBy("a", "uid-a"), ownedBy("b", "uid-b")...), nil, false, named},
+		"Owned":         {append(ownedBy("a", "uid-a"), ownedBy("b", "uid-b")...), []plan.Rival{elderB}, false, named},
+		"OwnerAsksElse": {append(ownedBy("a", "uid-a"), ownedBy("b", "uid-b")...), nil, false, whole},
 		"Stripped":      {nil, []plan.Rival{elderB}, false, named},
 		"StrippedAlone": {nil, nil, false, whole},
 		"StrippedLast":  {nil, []plan.Rival{elderB}, true, whole},

@@ -4,10 +4,12 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
@@ -31,13 +33,20 @@ func (f Facts) Reads() []vault.Reference {
 }
 
 // reference is what to read for one output. Once is Once: what repairs an output
-// is the version that was first in it.
+// is the version that was first in it, as long as the spec is the one of then.
 func (f Facts) reference(o Output) (vault.Reference, error) {
 	ref, err := render.OutputReference(f.AKVS.Spec, o.Kind)
-	if err == nil && f.policy() == v2beta1.RefreshOnce && ref.Version == "" && !f.asked() && isReady(f.AKVS.Status) {
+	if err == nil && f.policy() == v2beta1.RefreshOnce && ref.Version == "" && !f.asked() && f.written() {
 		ref.Version = f.AKVS.Status.ObjectVersion
 	}
 	return ref, err
+}
+
+// written says whether this very spec was once in an output.
+func (f Facts) written() bool {
+	s := f.AKVS.Status
+	now := hash(f.AKVS.Spec, s.ObjectVersion)
+	return s.ObjectVersion != "" && (s.SecretHash == now || s.ConfigMapHash == now)
 }
 
 func (f Facts) policy() v2beta1.RefreshPolicy {
@@ -79,7 +88,12 @@ func (f Facts) confirmed(o Output) bool {
 	if err != nil || shape.Open || !f.standing(o) {
 		return false
 	}
-	c := f.claim(o, render.Payload{Kind: o.Kind, Type: shape.Type})
+	for _, key := range shape.Keys {
+		if slices.ContainsFunc(o.Observed.Managers[key], func(m string) bool { return strings.HasPrefix(m, overlay) }) {
+			return false // ownership does not tell
+		}
+	}
+	c := f.claim(o, render.Payload{Kind: o.Kind, Type: shape.Type, Data: keysOnly(shape.Keys)})
 	return c.err == nil && !f.inherits(o, c) &&
 		f.sameMetadata(o.Observed.Labels, o.Observed.LabelManagers, c.labels) &&
 		f.sameMetadata(o.Observed.Annotations, o.Observed.AnnotationManagers, c.annotations)
@@ -89,13 +103,32 @@ func (f Facts) confirmed(o Output) bool {
 // be known without reading the vault.
 func (f Facts) standing(o Output) bool {
 	shape, err := render.OutputShape(f.AKVS.Spec, o.Kind)
-	if err != nil || !f.intact(o) || o.Observed.Type != shape.Type {
+	if err != nil || o.Observed == nil || o.Observed.Type != shape.Type {
 		return false
 	}
 	if shape.Open {
-		return o.Observed.has(Manager(f.AKVS.UID))
+		return o.Observed.has(Manager(f.AKVS.UID)) && f.intact(o, f.ourKeys(o))
 	}
-	return !slices.ContainsFunc(shape.Keys, func(key string) bool { return !f.keeps(o, key) })
+	return f.intact(o, keysOnly(shape.Keys)) && !slices.ContainsFunc(shape.Keys, func(key string) bool { return !f.keeps(o, key) })
+}
+
+func keysOnly(keys []string) map[string]secret.Value {
+	out := make(map[string]secret.Value, len(keys))
+	for _, key := range keys {
+		out[key] = secret.Value{}
+	}
+	return out
+}
+
+// ourKeys are those that we keep in an output.
+func (f Facts) ourKeys(o Output) map[string]secret.Value {
+	out := map[string]secret.Value{}
+	for key := range o.Observed.Managers {
+		if f.keeps(o, key) {
+			out[key] = secret.Value{}
+		}
+	}
+	return out
 }
 
 // stands says whether the last answer still holds without a new one: it was an
@@ -132,3 +165,7 @@ func (f Facts) retryInterval() time.Duration {
 	}
 	return d
 }
+
+// stallInterval is how long it takes to look again at what a person must mend,
+// where nothing is looked at by the clock: the vault does not tell when it is.
+const stallInterval = 5 * time.Minute

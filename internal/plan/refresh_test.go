@@ -32,6 +32,14 @@ func settled(p v2beta1.RefreshPolicy, changes ...func(*world)) world {
 	return f
 }
 
+// withGuest is a key that somebody else keeps in the output.
+func withGuest(f *world) {
+	f.Observed.Data["theirs"], f.Observed.Managers["theirs"] = secret.New([]byte("x")), []string{"kubectl"}
+}
+
+// again is the next look.
+func again(f world) world { return after(f, decide(f)) }
+
 func annotated(text string) func(*world) {
 	return func(f *world) { f.AKVS.Annotations = map[string]string{v2beta1.RefreshAnnotation: text} }
 }
@@ -62,7 +70,8 @@ func TestReads(t *testing.T) {
 		"ChangedOnChange":  {settled(onChange, changed), one},
 		"ChangedOnce":      {settled(once, changed), one},
 		"NotReadyOnChange": {settled(onChange, notReady), one},
-		"NotReadyOnce":     {settled(once, notReady), one},
+		"NotReadyOnce":     {settled(once, notReady), []vault.Reference{pinned}},
+		"OtherSpecOnce":    {settled(once, notReady, func(f *world) { f.AKVS.Spec.Output.Secret.DataKey = "other" }), one},
 
 		"AskedOnChange":      {settled(onChange, annotated("now")), one},
 		"AskedOnce":          {settled(once, annotated("now")), one},
@@ -90,9 +99,11 @@ func TestReads(t *testing.T) {
 		"TypeOther":           {settled(onChange, func(f *world) { f.Observed.Type = corev1.SecretTypeTLS }), one},
 		"Immutable":           {settled(onChange, func(f *world) { f.Observed.Immutable = true }), one},
 		"LabelOfTheResource":  {settled(onChange, func(f *world) { f.AKVS.Labels = map[string]string{"team": "x"} }), one},
-		"PersonsKeyBeside": {settled(onChange, func(f *world) {
-			f.Observed.Data["theirs"], f.Observed.Managers["theirs"] = secret.New([]byte("x")), []string{"kubectl"}
-		}), none},
+		"PersonsKeyBeside":    {settled(onChange, withGuest), one},
+		"PersonsKeyKnown":     {again(settled(onChange, withGuest)), none},
+		"TextOverOurKey": {settled(onChange, func(f *world) {
+			f.Observed.Managers["password"] = append(f.Observed.Managers["password"], "stringData of kubectl")
+		}), one},
 
 		"KeysUnknown": {settled(onChange, func(f *world) {
 			f.AKVS.Spec.Vault.Object.Type, f.AKVS.Spec.Vault.Object.ContentType = v2beta1.ObjectMultiKeyValue, v2beta1.ContentJSON

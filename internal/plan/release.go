@@ -52,8 +52,9 @@ type Drop struct {
 const ReleasedManager = "akv2k8s-released"
 
 const (
-	sentenceRequired = "its AzureKeyVaultSecret is gone, and keys that this type of Secret needs are left in it"
-	sentenceOrphan   = "its AzureKeyVaultSecret is gone and no longer owned it, so its data is left as it is"
+	sentenceRequired  = "its AzureKeyVaultSecret is gone, and keys that this type of Secret needs are left in it"
+	sentenceImmutable = "its AzureKeyVaultSecret is gone, and its data is left in it because it is immutable"
+	sentenceOrphan    = "its AzureKeyVaultSecret is gone and no longer owned it, so its data is left as it is"
 )
 
 // Release decides what becomes of an output of which somebody let go.
@@ -62,8 +63,9 @@ const (
 //	left it                          the output is deleted     its fields go
 //	is gone, and owned it            the output is deleted     its fields go
 //	is gone, and did not own it      its data stays            its fields go
-//	either, and it was adopted       its fields go             its fields go
+//	either, and nobody owned it      its fields go             its fields go
 //
+// Nobody owns what was adopted, and what somebody else keeps data in.
 // One that is gone and did not own the output was deleted with --cascade=orphan,
 // or lost it to somebody who strips owners: whoever did that wants the data.
 func Release(f ReleaseFacts) ReleaseIntent {
@@ -101,18 +103,22 @@ func (f ReleaseFacts) free() []types.UID {
 // disposable says whether the output is ours alone and nobody wants it.
 func (f ReleaseFacts) disposable(free []types.UID) bool {
 	o := f.Observed
-	if o.adopted() || len(free) < len(f.Ties) || o.foreignKeys() || len(o.foreignOwners()) > 0 {
+	if o.unowned() || len(free) < len(f.Ties) || o.guests(nil) || len(o.foreignOwners()) > 0 {
 		return false
 	}
-	return !slices.ContainsFunc(free, func(uid types.UID) bool { return f.Ties[uid] == TieGone && !o.ownedBy(uid) })
+	return !slices.ContainsFunc(free, func(uid types.UID) bool { return f.Ties[uid] == TieGone && !o.OwnedBy(uid) })
 }
 
 // drop says what goes with one manager; last says that nobody of ours is left.
 func (f ReleaseFacts) drop(uid types.UID, last bool) Drop {
 	o := f.Observed
 	d := Drop{Manager: Manager(uid)}
-	if last && !o.adopted() && f.Ties[uid] == TieGone && !o.ownedBy(uid) {
+	if last && !o.unowned() && f.Ties[uid] == TieGone && !o.OwnedBy(uid) {
 		d.Stay, d.Note = f.only(uid, keysIn(o)), sentenceOrphan
+		return d
+	}
+	if o.Immutable {
+		d.Stay, d.Note = f.only(uid, keysIn(o)), sentenceImmutable
 		return d
 	}
 	if f.Kind == render.Secret {
@@ -127,8 +133,9 @@ func (f ReleaseFacts) drop(uid types.UID, last bool) Drop {
 func (f ReleaseFacts) only(uid types.UID, keys []string) []string {
 	var out []string
 	for _, key := range keys {
+		// An attempt before this one may have made them ReleasedManager's already.
 		by := f.Observed.Managers[key]
-		if len(by) == 1 && by[0] == Manager(uid) {
+		if slices.Contains(by, Manager(uid)) && !slices.ContainsFunc(by, func(m string) bool { return m != Manager(uid) && m != ReleasedManager }) {
 			out = append(out, key)
 		}
 	}
@@ -151,6 +158,11 @@ var required = map[corev1.SecretType][]string{
 	corev1.SecretTypeSSHAuth:          {corev1.SSHAuthPrivateKey},
 	corev1.SecretTypeDockercfg:        {corev1.DockerConfigKey},
 	corev1.SecretTypeDockerConfigJson: {corev1.DockerConfigJsonKey},
+}
+
+// unowned says whether the output is marked as one that nobody owns.
+func (o *Observed) unowned() bool {
+	return o.adopted() || o.Labels[v2beta1.GuestsLabel] == v2beta1.GuestsLabelValue
 }
 
 func (o *Observed) adopted() bool { return o.Labels[v2beta1.AdoptedLabel] == v2beta1.AdoptedLabelValue }

@@ -15,7 +15,7 @@ import (
 type Write struct {
 	Namespace, Name string
 	Manager         string                 // the field manager
-	Owner           *metav1.OwnerReference // nil for an adopted output
+	Owner           *metav1.OwnerReference // nil for what must not go with us
 	Labels          map[string]string      // our marks among them
 	Annotations     map[string]string
 	Immutable       bool
@@ -74,7 +74,7 @@ func (f Facts) write(o Output, c claim) *Write {
 		Payload:     c.payload,
 		TakeOver:    c.takeOver,
 	}
-	if !c.adopted {
+	if !c.marks.unowned() {
 		w.Owner = owner(f.AKVS)
 	}
 	if o.Observed == nil {
