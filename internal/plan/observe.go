@@ -83,7 +83,7 @@ func observe(m metav1.Object) *Observed {
 		if !ok {
 			continue
 		}
-		name := managerName(entry)
+		name := ManagerName(entry)
 		o.All = append(o.All, name)
 		for managers, keys := range map[*map[string][]string]map[string]bool{
 			&o.Managers: f.data, &o.LabelManagers: f.labels, &o.AnnotationManagers: f.annotations,
@@ -108,8 +108,9 @@ func Manager(uid types.UID) string { return managerPrefix + string(uid) }
 // are applies, under a name for each AzureKeyVaultSecret.
 const OriginalManager = "azure-keyvault-controller"
 
-// managerName tells an update by a name from an apply by it.
-func managerName(entry metav1.ManagedFieldsEntry) string {
+// ManagerName tells an update by a name from an apply by it: only applies are an
+// AzureKeyVaultSecret's, and only updates the original's.
+func ManagerName(entry metav1.ManagedFieldsEntry) string {
 	if entry.Operation != metav1.ManagedFieldsOperationApply && strings.HasPrefix(entry.Manager, managerPrefix) {
 		return "not-" + entry.Manager // whoever it is, no AzureKeyVaultSecret is
 	}
@@ -183,11 +184,11 @@ func Disturbed(before, after metav1.Object) bool {
 	now := map[string]fields{}
 	for _, entry := range after.GetManagedFields() {
 		if f, ok := fieldsOf(entry); ok {
-			now[managerName(entry)] = f
+			now[ManagerName(entry)] = f
 		}
 	}
 	for _, entry := range before.GetManagedFields() {
-		name := managerName(entry)
+		name := ManagerName(entry)
 		was, ok := fieldsOf(entry)
 		if ok && strings.HasPrefix(name, managerPrefix) && was.exceed(now[name]) {
 			return true
