@@ -55,8 +55,9 @@ func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.Manage
 	named, moved := fieldsOf(w), fieldpath.NewSet()
 	var out []metav1.ManagedFieldsEntry
 	for _, entry := range entries {
-		whole := slices.Contains(w.TakeOver.Whole, entry.Manager)
-		if entry.Subresource != "" || !whole && !slices.Contains(w.TakeOver.Named, entry.Manager) || entry.FieldsV1 == nil {
+		manager := plan.ManagerName(entry)
+		whole := slices.Contains(w.TakeOver.Whole, manager)
+		if entry.Subresource != "" || !whole && !slices.Contains(w.TakeOver.Named, manager) || entry.FieldsV1 == nil {
 			out = append(out, entry)
 			continue
 		}

@@ -83,7 +83,7 @@ func observe(m metav1.Object) *Observed {
 		if !ok {
 			continue
 		}
-		name := managerName(entry)
+		name := ManagerName(entry)
 		o.All = append(o.All, name)
 		for key := range f.text {
 			o.Managers[key] = append(o.Managers[key], overlay+name)
@@ -114,8 +114,9 @@ func Manager(uid types.UID) string { return managerPrefix + string(uid) }
 // are applies, under a name for each AzureKeyVaultSecret.
 const OriginalManager = "azure-keyvault-controller"
 
-// managerName tells an update by a name from an apply by it.
-func managerName(entry metav1.ManagedFieldsEntry) string {
+// ManagerName tells an update by a name from an apply by it: only applies are an
+// AzureKeyVaultSecret's, and only updates the original's.
+func ManagerName(entry metav1.ManagedFieldsEntry) string {
 	if entry.Operation != metav1.ManagedFieldsOperationApply && strings.HasPrefix(entry.Manager, managerPrefix) {
 		return "not-" + entry.Manager // whoever it is, no AzureKeyVaultSecret is
 	}
@@ -213,10 +214,20 @@ func fieldsByManager(m metav1.Object) map[string]fields {
 	out := map[string]fields{}
 	for _, entry := range m.GetManagedFields() {
 		if f, ok := fieldsOf(entry); ok {
-			out[managerName(entry)] = f
+			// One may have an entry for updates and one for applies.
+			out[ManagerName(entry)] = out[ManagerName(entry)].and(f)
 		}
 	}
 	return out
+}
+
+func (f fields) and(g fields) fields {
+	union := func(a, b map[string]bool) map[string]bool {
+		out := maps.Clone(b)
+		maps.Copy(out, a)
+		return out
+	}
+	return fields{union(f.data, g.data), union(f.text, g.text), union(f.labels, g.labels), union(f.annotations, g.annotations)}
 }
 
 // isKeeper says whether a manager is an AzureKeyVaultSecret, or keeps fields for
