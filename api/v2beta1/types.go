@@ -66,8 +66,8 @@ type AzureKeyVaultSecretList struct {
 
 // AzureKeyVaultSecretSpec says which object, and where it should appear.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.secret) || has(self.output.secret.dataKey) || self.vault.object.type == 'multi-key-value-secret' || (has(self.output.secret.type) && (self.output.secret.type == 'kubernetes.io/tls' ? self.vault.object.type != 'key' : self.vault.object.type == 'secret' && self.output.secret.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg', 'kubernetes.io/ssh-auth']))",message="spec.output.secret.dataKey is required: it names the key of the Secret under which the value is kept"
-// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.configMap) || has(self.output.configMap.dataKey) || self.vault.object.type == 'multi-key-value-secret'",message="spec.output.configMap.dataKey is required: it names the key of the ConfigMap under which the value is kept"
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.secret) || (has(self.output.secret.dataKey) && self.output.secret.dataKey != '') || self.vault.object.type == 'multi-key-value-secret' || (has(self.output.secret.type) && (self.output.secret.type == 'kubernetes.io/tls' ? self.vault.object.type != 'key' : self.vault.object.type == 'secret' && self.output.secret.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/dockercfg', 'kubernetes.io/ssh-auth']))",message="spec.output.secret.dataKey is required: it names the key of the Secret under which the value is kept"
+// +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.configMap) || (has(self.output.configMap.dataKey) && self.output.configMap.dataKey != '') || self.vault.object.type == 'multi-key-value-secret'",message="spec.output.configMap.dataKey is required: it names the key of the ConfigMap under which the value is kept"
 // +kubebuilder:validation:XValidation:rule="!has(self.output) || !has(self.output.format) || self.vault.object.type == 'key'",message="spec.output.format is for objects of type key alone"
 type AzureKeyVaultSecretSpec struct {
 	Vault Vault `json:"vault"`
@@ -126,9 +126,9 @@ type Vault struct {
 	Object        VaultObject    `json:"object"`
 }
 
-// AzureIdentity names an identity to read the vault with.
+// AzureIdentity names an identity to read the vault with. An empty name, which
+// templates make of a value that nobody set, is none.
 type AzureIdentity struct {
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 }
@@ -212,10 +212,10 @@ type SecretOutput struct {
 	// +kubebuilder:validation:XValidation:rule="!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token'])",message="Kubernetes itself acts upon Secrets of this type; choose another"
 	Type string `json:"type,omitempty"`
 	// DataKey is the key under which the value is kept. Types that fix their own
-	// keys, such as kubernetes.io/tls, do not use it.
+	// keys, such as kubernetes.io/tls, do not use it; empty is left out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]*$')",message="must be letters, digits, '-', '_' and '.'"
 	DataKey string `json:"dataKey,omitempty"`
 	// ChainOrder ensureserverfirst puts the server's certificate first and its
 	// issuers behind it.
@@ -262,10 +262,10 @@ type ConfigMapOutput struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",message="must be lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
 	Name string `json:"name"`
 	// DataKey is the key under which the value is kept. The entries of a
-	// multi-key-value-secret have their own keys.
+	// multi-key-value-secret have their own keys; empty is left out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="must be letters, digits, '-', '_' and '.'"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]*$')",message="must be letters, digits, '-', '_' and '.'"
 	DataKey string `json:"dataKey,omitempty"`
 
 	OutputOptions `json:",inline"`
