@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,8 @@ func translate(err error) error {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 		kind = plan.ErrChanged
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), exceededQuota):
+		kind = plan.ErrRefused
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		kind = plan.ErrNotAllowed
 	case code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
@@ -39,6 +42,11 @@ func translate(err error) error {
 	}
 	return fmt.Errorf("%w (%w)", kind, plain(err))
 }
+
+// exceededQuota is by what the API server's answer for a full quota differs from
+// that for a missing right (k8s.io/apiserver/pkg/admission/plugin/resourcequota);
+// there is no code for it.
+const exceededQuota = "exceeded quota"
 
 // plain drops the text of an error, in which an admission policy may quote what
 // it was shown, and keeps what kind of answer it was.

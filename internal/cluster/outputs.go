@@ -43,7 +43,7 @@ func (o *Outputs) Get(ctx context.Context, kind render.Kind, key types.Namespace
 	case apierrors.IsNotFound(err):
 		return nil, nil //nolint:nilnil // absence is a fact like any other
 	case err != nil:
-		return nil, fmt.Errorf("reading %s %s: %w", kind, key, plain(err))
+		return nil, fmt.Errorf("reading %s %s: %w", kind, key, translate(err))
 	}
 	if s, ok := object.(*corev1.Secret); ok {
 		return plan.ObserveSecret(s), nil
@@ -151,19 +151,27 @@ func joined(u *unstructured.Unstructured, manager string) bool {
 // retract takes back what was just put into an object that appeared between
 // looking and writing.
 func (o *Outputs) retract(ctx context.Context, w plan.Write, uid types.UID) error {
-	if _, err := o.apply(ctx, bare(w.Payload.Kind, w.Namespace, w.Name, uid), client.FieldOwner(w.Manager)); err != nil {
+	if _, err := o.apply(ctx, bare(w.Payload.Kind, w.Namespace, w.Name, uid, ""), client.FieldOwner(w.Manager)); err != nil {
 		return err
 	}
 	return plan.ErrChanged
 }
 
 // bare is an object without any field: applying it gives up every field of a
-// manager. The UID sees to it that nothing is created.
-func bare(kind render.Kind, namespace, name string, uid types.UID) any {
+// manager. The UID sees to it that nothing is created; an empty version is any.
+func bare(kind render.Kind, namespace, name string, uid types.UID, version string) any {
 	if kind == render.ConfigMap {
-		return corev1ac.ConfigMap(name, namespace).WithUID(uid)
+		c := corev1ac.ConfigMap(name, namespace).WithUID(uid)
+		if version != "" {
+			c.WithResourceVersion(version)
+		}
+		return c
 	}
-	return corev1ac.Secret(name, namespace).WithUID(uid)
+	s := corev1ac.Secret(name, namespace).WithUID(uid)
+	if version != "" {
+		s.WithResourceVersion(version)
+	}
+	return s
 }
 
 // Delete deletes the object as it was observed, and fails with ErrChanged if it is
@@ -181,20 +189,23 @@ func (o *Outputs) Delete(ctx context.Context, kind render.Kind, key types.Namesp
 
 // Drop takes the fields of one manager away from the object as it was observed.
 func (o *Outputs) Drop(ctx context.Context, kind render.Kind, key types.NamespacedName, seen *plan.Observed, d plan.Drop) error {
-	if len(d.Stay) > 0 || seen.Type != "" && seen.Type != corev1.SecretTypeOpaque {
-		// Who has no field of the type any more would take it away.
+	version := seen.ResourceVersion
+	if len(d.Stay) > 0 || seen.Immutable || seen.Type != "" && seen.Type != corev1.SecretTypeOpaque {
+		// What nobody declares any more would go, type and immutability among it.
 		kept := plan.Write{
-			Namespace: key.Namespace, Name: key.Name, UID: seen.UID, ResourceVersion: seen.ResourceVersion,
+			Namespace: key.Namespace, Name: key.Name, UID: seen.UID, ResourceVersion: version, Immutable: seen.Immutable,
 			Payload: render.Payload{Kind: kind, Type: seen.Type, Data: map[string]secret.Value{}},
 		}
 		for _, name := range d.Stay {
 			kept.Payload.Data[name] = seen.Data[name]
 		}
-		if _, err := o.apply(ctx, desired(kept), client.FieldOwner(plan.ReleasedManager)); err != nil {
+		after, err := o.apply(ctx, desired(kept), client.FieldOwner(plan.ReleasedManager))
+		if err != nil {
 			return err
 		}
+		version = after.GetResourceVersion()
 	}
-	_, err := o.apply(ctx, bare(kind, key.Namespace, key.Name, seen.UID), client.FieldOwner(d.Manager))
+	_, err := o.apply(ctx, bare(kind, key.Namespace, key.Name, seen.UID, version), client.FieldOwner(d.Manager))
 	return err
 }
 
@@ -209,8 +220,8 @@ func reveal(data map[string]secret.Value) map[string][]byte {
 
 // texts are the values as a ConfigMap wants them: what is text apart from what is
 // not.
-func texts(data map[string]secret.Value) (text map[string]string, binary map[string][]byte) {
-	text, binary = map[string]string{}, map[string][]byte{}
+func texts(data map[string]secret.Value) (map[string]string, map[string][]byte) {
+	text, binary := map[string]string{}, map[string][]byte{}
 	for key, value := range reveal(data) {
 		if utf8.Valid(value) {
 			text[key] = string(value)

@@ -138,13 +138,12 @@ func TestReplaceClosesTheGap(t *testing.T) {
 
 func TestDrop(t *testing.T) {
 	t.Parallel()
-	const keep, drop = "apply by akv2k8s-released upon 5", "apply by akvs-uid-a"
+	const keep, drop = "apply by akv2k8s-released upon 5", "apply by akvs-uid-a upon 5"
 	bare := func(kind string) map[string]any {
-		return map[string]any{"apiVersion": "v1", "kind": kind, "metadata": map[string]any{"name": "out", "namespace": "ns", "uid": "uid-x"}}
+		return map[string]any{"apiVersion": "v1", "kind": kind, "metadata": map[string]any{"name": "out", "namespace": "ns", "uid": "uid-x", "resourceVersion": "5"}}
 	}
 	kept := func(kind string, more map[string]any) map[string]any {
 		out := bare(kind)
-		out["metadata"].(map[string]any)["resourceVersion"] = "5" //nolint:forcetypeassert // made just above
 		for key, value := range more {
 			out[key] = value
 		}
@@ -152,14 +151,14 @@ func TestDrop(t *testing.T) {
 	}
 	stay := []string{"k"}
 	for name, tc := range map[string]struct {
-		kind   render.Kind
-		typ    corev1.SecretType
-		stay   []string
-		fail   map[string]error
-		want   error
-		asked  []string
-		sent   []map[string]any
-		binary bool
+		kind              render.Kind
+		typ               corev1.SecretType
+		stay              []string
+		fail              map[string]error
+		want              error
+		asked             []string
+		sent              []map[string]any
+		binary, immutable bool
 	}{
 		"All":         {kind: render.Secret, typ: corev1.SecretTypeOpaque, asked: []string{drop}, sent: []map[string]any{bare("Secret")}},
 		"OfConfigMap": {kind: render.ConfigMap, asked: []string{drop}, sent: []map[string]any{bare("ConfigMap")}},
@@ -179,6 +178,10 @@ func TestDrop(t *testing.T) {
 			kind: render.Secret, typ: corev1.SecretTypeTLS, asked: []string{keep, drop},
 			sent: []map[string]any{kept("Secret", map[string]any{"type": "kubernetes.io/tls"}), bare("Secret")},
 		},
+		"ImmutableStays": {
+			kind: render.Secret, typ: corev1.SecretTypeOpaque, immutable: true, stay: stay, asked: []string{keep, drop},
+			sent: []map[string]any{kept("Secret", map[string]any{"type": "Opaque", "immutable": true, "data": map[string]any{"k": "b25l"}}), bare("Secret")},
+		},
 		"NothingKeptNothingDropped": {
 			kind: render.Secret, typ: corev1.SecretTypeOpaque, stay: stay, want: plan.ErrChanged, asked: []string{keep},
 			fail: map[string]error{"apply by akv2k8s-released": apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "out", errBoom)},
@@ -196,7 +199,7 @@ func TestDrop(t *testing.T) {
 				value = []byte{0xff}
 			}
 			s := &script{fail: tc.fail}
-			seen := &plan.Observed{UID: "uid-x", ResourceVersion: "5", Type: tc.typ, Data: map[string]secret.Value{"k": secret.New(value), "gone": secret.New([]byte("x"))}}
+			seen := &plan.Observed{UID: "uid-x", ResourceVersion: "5", Type: tc.typ, Immutable: tc.immutable, Data: map[string]secret.Value{"k": secret.New(value), "gone": secret.New([]byte("x"))}}
 			err := s.outputs().Drop(t.Context(), tc.kind, key, seen, plan.Drop{Manager: "akvs-uid-a", Stay: tc.stay})
 			if !errors.Is(err, tc.want) || tc.want == nil && err != nil {
 				t.Errorf("error %v, want %v", err, tc.want)

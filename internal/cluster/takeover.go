@@ -66,7 +66,11 @@ func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.Manage
 			return nil, err
 		}
 		rest := fieldpath.NewSet()
-		if !whole {
+		switch {
+		case whole:
+		case manager == plan.CarrierManager: // nobody else's data is ever with it
+			rest = owned.RecursiveDifference(named.Union(allData))
+		default:
 			rest = owned.RecursiveDifference(named)
 		}
 		moved = moved.Union(owned.Difference(rest))
@@ -79,6 +83,8 @@ func inherit(entries []metav1.ManagedFieldsEntry, w plan.Write) ([]metav1.Manage
 	}
 	return addFields(out, w.Manager, moved)
 }
+
+var allData = fieldpath.NewSet(fieldpath.MakePathOrDie("data"), fieldpath.MakePathOrDie("binaryData"))
 
 // fieldsOf are the fields that a write names, but for those that it cannot lose.
 func fieldsOf(w plan.Write) *fieldpath.Set {

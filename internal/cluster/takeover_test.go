@@ -85,7 +85,10 @@ func TestTakeOverMovesFields(t *testing.T) {
 		},
 		"OfTheCarrier": {
 			[]field{{plan.CarrierManager, apply, all}}, &plan.TakeOver{Named: []string{plan.CarrierManager}},
-			[]field{{plan.CarrierManager, apply, rest}, {ours, apply, mine}},
+			[]field{
+				{plan.CarrierManager, apply, `{"f:metadata":{"f:labels":{"f:team":{}},"f:ownerReferences":{"k:{\"uid\":\"uid-b\"}":{}}},"f:type":{}}`},
+				{ours, apply, `{"f:data":{"f:k":{},"f:old":{}},"f:metadata":{"f:labels":{"f:spv.no/output-of":{}},"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{}}}}`},
+			},
 		},
 		"OfANamesake": {
 			[]field{{"akvs-uid-old", apply, k}, {original, update, other}}, &plan.TakeOver{Whole: []string{"akvs-uid-old"}},

@@ -14,12 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,7 +48,7 @@ type Outputs interface {
 type Parts struct {
 	Vault   vault.Reader
 	Outputs Outputs
-	Rivals  Rivals
+	Resources
 	Status  client.SubResourceWriter // of AzureKeyVaultSecrets
 	Events  events.EventRecorder
 	Metrics *Metrics
@@ -60,16 +61,22 @@ type Parts struct {
 	Pace *rate.Limiter
 }
 
-// Rivals finds who else in the namespace of an AzureKeyVaultSecret asks for an
-// output.
-type Rivals func(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error)
+// Resources knows the AzureKeyVaultSecrets of the cluster.
+type Resources interface {
+	// Rivals are those, besides the resource itself, that ask for an output.
+	Rivals(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error)
+	// Lives asks the API server whether the resource exists and is not being deleted.
+	Lives(context.Context, *v2beta1.AzureKeyVaultSecret) (bool, error)
+}
 
 // Reconciler keeps outputs equal to their vault objects. It is safe for
 // concurrent use on different resources.
 type Reconciler struct {
 	Parts
 
-	failures counter
+	failures counter // reads that the vault did not answer
+	changes  counter // writes that met another writer
+	damper   damper
 }
 
 // New returns a Reconciler of these parts.
@@ -86,8 +93,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultS
 	if !akvs.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil // the Releaser and garbage collection take its outputs
 	}
-	facts, err := r.gather(ctx, akvs)
-	if err != nil || ctx.Err() != nil { // a read that our own end cut short says nothing
+	if wait := r.damper.wait(akvs, r.Clock()); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	facts, unseen, err := r.gather(ctx, akvs)
+	switch {
+	case ctx.Err() != nil: // a read that our own end cut short says nothing
+		return reconcile.Result{}, ctx.Err()
+	case unseen != nil:
+		return r.report(ctx, akvs, facts.Unseen(*unseen, err))
+	case err != nil:
 		return reconcile.Result{}, err
 	}
 	intent := plan.Decide(facts)
@@ -95,25 +110,33 @@ func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultS
 	return r.report(ctx, akvs, intent)
 }
 
-func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (plan.Facts, error) {
+// gather says which output could not be looked at, if one could not.
+func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (plan.Facts, *plan.Output, error) {
 	facts := plan.Facts{
 		AKVS: akvs, Outputs: plan.Asked(akvs.Spec), Answers: map[vault.Reference]plan.Answer{},
-		Failures: r.failures.of(akvs.UID), Settings: r.Settings(), Now: r.Clock(),
+		Failures: r.failures.of(akvs.UID), Changes: r.changes.of(akvs.UID), Settings: r.Settings(), Now: r.Clock(),
 	}
 	for i := range facts.Outputs {
 		o := &facts.Outputs[i]
 		var err error
 		if o.Observed, err = r.Outputs.Get(ctx, o.Kind, types.NamespacedName{Namespace: akvs.Namespace, Name: o.Name}); err != nil {
-			return plan.Facts{}, err
+			return facts, o, err
 		}
 		if o.Rivals, err = r.Rivals(ctx, akvs, *o); err != nil {
-			return plan.Facts{}, err
+			return facts, nil, err
+		}
+	}
+	if slices.ContainsFunc(facts.Outputs, func(o plan.Output) bool { return o.Stripped(akvs.UID) }) {
+		// Whoever deletes with --cascade=orphan has the owners taken away first, and
+		// our cache may not know of it yet.
+		if lives, err := r.Lives(ctx, akvs); err != nil || !lives {
+			return facts, nil, err
 		}
 	}
 	for _, ref := range facts.Reads() {
 		facts.Answers[ref] = r.read(ctx, ref)
 	}
-	return facts, nil
+	return facts, nil, nil
 }
 
 func (r *Reconciler) read(ctx context.Context, ref vault.Reference) plan.Answer {
@@ -151,15 +174,20 @@ func (r *Reconciler) write(ctx context.Context, w plan.Write, version string) er
 
 func (r *Reconciler) report(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret, in plan.Intent) (reconcile.Result, error) {
 	r.failures.set(akvs.UID, in.Failures)
+	r.changes.set(akvs.UID, in.Changes)
+	r.damper.note(akvs, in, r.Clock())
 	if !equality.Semantic.DeepEqual(akvs.Status, in.Status) {
-		if isReady(akvs.Status) && !isReady(in.Status) {
-			if err := r.Pace.Wait(ctx); err != nil {
-				return reconcile.Result{}, errStatus
-			}
+		if isReady(akvs.Status) && !isReady(in.Status) && !r.Pace.Allow() {
+			return reconcile.Result{RequeueAfter: time.Second}, nil // no worker waits for its turn to complain
 		}
 		before := akvs.DeepCopy()
 		akvs.Status = in.Status
-		if err := r.Status.Patch(ctx, akvs, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+		// The lock tells a namesake that was made meanwhile.
+		err := r.Status.Patch(ctx, akvs, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		switch {
+		case apierrors.IsConflict(err):
+			return reconcile.Result{RequeueAfter: time.Second}, nil
+		case client.IgnoreNotFound(err) != nil:
 			return reconcile.Result{}, errStatus
 		}
 	}
@@ -187,30 +215,4 @@ func logger(ctx context.Context) *slog.Logger {
 		return log
 	}
 	return slog.New(logr.ToSlogHandler(ctrl.Log))
-}
-
-// counter remembers how often in a row a resource's vault was unavailable. It
-// forgets with the process, which costs one more event at worst.
-type counter struct {
-	mu sync.Mutex
-	n  map[types.UID]int
-}
-
-func (c *counter) of(uid types.UID) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n[uid]
-}
-
-func (c *counter) set(uid types.UID, n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = map[types.UID]int{}
-	}
-	if n == 0 {
-		delete(c.n, uid)
-		return
-	}
-	c.n[uid] = n
 }

@@ -50,6 +50,7 @@ type stage struct {
 	log      *bytes.Buffer
 	writes   int // requests to the API server that change anything
 	fail     error
+	now      time.Time
 	sut      reconcile.Reconciler
 }
 
@@ -57,7 +58,7 @@ func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{
 		vault: vaulttest.NewReader("my-kv"), events: events.NewFakeRecorder(20),
-		registry: prometheus.NewRegistry(), log: &bytes.Buffer{},
+		registry: prometheus.NewRegistry(), log: &bytes.Buffer{}, now: time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC),
 	}
 	akvs := &v2beta1.AzureKeyVaultSecret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "uid-a", Generation: 1},
@@ -70,16 +71,23 @@ func newStage(t *testing.T) *stage {
 		WithStatusSubresource(akvs).WithObjects(akvs).WithInterceptorFuncs(s.interceptors()).Build()
 	s.sut = reconcile.AsReconciler(s.cluster, controller.New(controller.Parts{
 		Vault: s.vault, Outputs: cluster.NewOutputs(s.cluster, s.cluster), Status: s.cluster.Status(), Events: s.events,
-		Metrics: controller.NewMetrics(s.registry),
-		Clock:   func() time.Time { return time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC) },
-		Rivals: func(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error) {
-			return nil, nil
-		},
-		Settings: func() plan.Settings { return plan.Settings{Interval: time.Hour} },
-		Pace:     rate.NewLimiter(rate.Inf, 1),
+		Metrics:   controller.NewMetrics(s.registry),
+		Clock:     func() time.Time { return s.now },
+		Resources: alone{},
+		Settings:  func() plan.Settings { return plan.Settings{Interval: time.Hour} },
+		Pace:      rate.NewLimiter(rate.Inf, 1),
 	}))
 	return s
 }
+
+// alone is a cluster in which nobody else asks for an output.
+type alone struct{}
+
+func (alone) Rivals(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error) {
+	return nil, nil
+}
+
+func (alone) Lives(context.Context, *v2beta1.AzureKeyVaultSecret) (bool, error) { return true, nil }
 
 // interceptors count the writes, and fail them on demand.
 func (s *stage) interceptors() interceptor.Funcs {

@@ -5,13 +5,10 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -40,10 +37,10 @@ type Releases interface {
 // label, so that a start sees them all: what happened while nobody ran is found
 // then, without finalizers.
 type Releaser struct {
+	Directory
+
 	Kind    render.Kind
 	Outputs Releases
-	Cached  client.Reader // the caches: of AzureKeyVaultSecrets, and of the metadata of outputs
-	Live    client.Reader // of AzureKeyVaultSecrets
 	Events  events.EventRecorder
 	Metrics *Metrics
 }
@@ -84,19 +81,6 @@ func (r *Releaser) suspect(ctx context.Context, m metav1.Object) (bool, error) {
 	return false, nil
 }
 
-// cached returns nil for one that the caches do not have.
-func (r *Releaser) cached(ctx context.Context, namespace string, uid types.UID) (*v2beta1.AzureKeyVaultSecret, error) {
-	var found v2beta1.AzureKeyVaultSecretList
-	err := r.Cached.List(ctx, &found, client.InNamespace(namespace), client.MatchingFields{byUID: string(uid)})
-	if err != nil {
-		return nil, fmt.Errorf("looking for an AzureKeyVaultSecret: %w", err)
-	}
-	if len(found.Items) == 0 {
-		return nil, nil //nolint:nilnil // absence is a fact like any other
-	}
-	return &found.Items[0], nil
-}
-
 func (r *Releaser) gather(ctx context.Context, key types.NamespacedName) (plan.ReleaseFacts, error) {
 	seen, err := r.Outputs.Get(ctx, r.Kind, key)
 	if err != nil || seen == nil {
@@ -108,7 +92,14 @@ func (r *Releaser) gather(ctx context.Context, key types.NamespacedName) (plan.R
 			return plan.ReleaseFacts{}, err
 		}
 	}
-	return facts, nil
+	// Who asks for it and has no part in it yet waits for what the others give up.
+	waiting, err := r.Asking(ctx, key.Namespace, r.Kind, key.Name)
+	for i := range waiting {
+		if _, named := facts.Ties[waiting[i].UID]; !named {
+			facts.Ties[waiting[i].UID] = plan.TieKept
+		}
+	}
+	return facts, err
 }
 
 // tie asks the API server how one claimant stands to the output. One that exists
@@ -119,54 +110,21 @@ func (r *Releaser) tie(ctx context.Context, key types.NamespacedName, seen *plan
 	if err != nil {
 		return plan.TieKept, err
 	}
-	name := ""
-	switch i := slices.IndexFunc(seen.Owners, func(ref metav1.OwnerReference) bool { return ref.UID == uid }); {
-	case known != nil:
-		name = known.Name
-	case i >= 0:
-		name = seen.Owners[i].Name
-	default:
-		return r.tieOfNameless(ctx, key.Namespace, uid)
+	var live *v2beta1.AzureKeyVaultSecret
+	if known != nil {
+		live, err = r.get(ctx, client.ObjectKeyFromObject(known), uid)
+	} else {
+		live, err = r.live(ctx, key.Namespace, uid, seen.Owners)
 	}
-	var live v2beta1.AzureKeyVaultSecret
-	err = r.Live.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: name}, &live)
 	switch {
-	case isGone(err), err == nil && live.UID != uid:
-		return plan.TieGone, nil
 	case err != nil:
-		return plan.TieKept, errors.New("asking the API server for an AzureKeyVaultSecret failed")
+		return plan.TieKept, err
+	case live == nil:
+		return plan.TieGone, nil
 	case known == nil:
 		return plan.TieKept, nil
 	}
-	return plan.Asks(&live, r.Kind, key.Name), nil
-}
-
-// isGone says whether the API server knows the resource and has no such object. An
-// API server, or a proxy before it, that does not serve the resource answers 404,
-// too, which says nothing of the object.
-func isGone(err error) bool {
-	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
-}
-
-// pageSize is how many objects one request lists.
-const pageSize = 500
-
-// tieOfNameless looks for a claimant of which the output knows the UID alone.
-func (r *Releaser) tieOfNameless(ctx context.Context, namespace string, uid types.UID) (plan.Tie, error) {
-	list := &metav1.PartialObjectMetadataList{}
-	list.SetGroupVersionKind(v2beta1.GroupVersion.WithKind(v2beta1.Kind + "List"))
-	for {
-		err := r.Live.List(ctx, list, client.InNamespace(namespace), client.Limit(pageSize), client.Continue(list.Continue))
-		if err != nil {
-			return plan.TieKept, errors.New("listing the AzureKeyVaultSecrets of a namespace failed")
-		}
-		if slices.ContainsFunc(list.Items, func(m metav1.PartialObjectMetadata) bool { return m.UID == uid }) {
-			return plan.TieKept, nil
-		}
-		if list.Continue == "" {
-			return plan.TieGone, nil
-		}
-	}
+	return plan.Asks(live, r.Kind, key.Name), nil
 }
 
 func (r *Releaser) carryOut(ctx context.Context, key types.NamespacedName, seen *plan.Observed, in plan.ReleaseIntent) error {
@@ -179,20 +137,20 @@ func (r *Releaser) carryOut(ctx context.Context, key types.NamespacedName, seen 
 		}
 		return err
 	}
-	for _, d := range in.Drop {
-		err := r.Outputs.Drop(ctx, r.Kind, key, seen, d)
-		r.Metrics.released(err)
-		if err != nil {
-			return err
-		}
-		log.Info("released the fields of one that asks for the output no longer", "left", strings.Join(d.Stay, ","))
-		if d.Note != "" {
-			r.Events.Eventf(r.about(key, seen.UID), nil, plan.Warning, v2beta1.EventReleased, "Release", "%s", d.Note)
-		}
-		// The next drop is decided upon what this one left.
-		return plan.ErrChanged
+	if len(in.Drop) == 0 {
+		return nil
 	}
-	return nil
+	d := in.Drop[0] // the next is decided upon what this one leaves
+	err := r.Outputs.Drop(ctx, r.Kind, key, seen, d)
+	r.Metrics.released(err)
+	if err != nil {
+		return err
+	}
+	log.Info("released the fields of one that asks for the output no longer", "left", len(d.Stay))
+	if d.Note != "" {
+		r.Events.Eventf(r.about(key, seen.UID), nil, plan.Warning, v2beta1.EventReleased, "Release", "%s", d.Note)
+	}
+	return plan.ErrChanged
 }
 
 // about is the output as events name it.

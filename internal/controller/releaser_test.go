@@ -92,12 +92,14 @@ func (c *caches) List(_ context.Context, list client.ObjectList, opts ...client.
 	var o client.ListOptions
 	o.ApplyOptions(opts)
 	uid, exact := o.FieldSelector.RequiresExactMatch("metadata.uid")
+	output, asked := o.FieldSelector.RequiresExactMatch("spec.output")
 	found, ok := list.(*v2beta1.AzureKeyVaultSecretList)
-	if !exact || !ok {
+	if !exact && !asked || !ok {
 		return fmt.Errorf("an unexpected list of %T", list)
 	}
 	for _, akvs := range c.known {
-		if string(akvs.UID) == uid && akvs.Namespace == o.Namespace {
+		asks := slices.ContainsFunc(plan.Asked(akvs.Spec), func(o plan.Output) bool { return string(o.Kind)+"/"+o.Name == output })
+		if akvs.Namespace == o.Namespace && (exact && string(akvs.UID) == uid || asked && asks) {
 			found.Items = append(found.Items, *akvs)
 		}
 	}
@@ -125,7 +127,7 @@ func newOutputStage(t *testing.T, exist []*v2beta1.AzureKeyVaultSecret, parts ..
 	s.live = interceptor.NewClient(raw, s.interceptors())
 	s.caches = &caches{Reader: raw}
 	s.sut = &controller.Releaser{
-		Kind: render.Secret, Outputs: cluster.NewOutputs(s.live, s.live), Cached: s.caches, Live: s.live,
+		Directory: controller.Directory{Cached: s.caches, Live: s.live}, Kind: render.Secret, Outputs: cluster.NewOutputs(s.live, s.live),
 		Events: s.events, Metrics: controller.NewMetrics(prometheus.NewRegistry()),
 	}
 	return s
@@ -243,7 +245,7 @@ func TestReleaserAsksTheAPIServer(t *testing.T) {
 		"AsksThereAreTwo":     {list(a, b), list(a, b), []part{owned, ofB}, map[string][]string{"a": {"akvs-uid-a"}, "b": {"akvs-uid-b"}}, nil},
 		"NoOutput":            {list(a), list(a), nil, nil, nil},
 		"CacheIsBehind":       {nil, list(a), []part{owned}, kept, []string{"get output", "get a"}},
-		"CacheIsBehindByUID":  {nil, list(a), []part{stripped}, kept, []string{"get output", "list"}},
+		"CacheIsBehindByUID":  {nil, list(a), []part{stripped}, kept, []string{"get output", "list", "get a"}},
 		"OtherLabels":         {nil, list(elsewhere), []part{owned}, kept, []string{"get output", "get a"}}, // another Controller's
 		"LeftInTheCacheAlone": {list(elsewhere), list(a), []part{owned}, kept, []string{"get output", "get a"}},
 		"LeftNotReady":        {list(elsewhere), list(unready), []part{owned}, kept, []string{"get output", "get a"}},

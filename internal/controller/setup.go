@@ -70,24 +70,24 @@ func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs interf
 	}
 	o.Registry.MustRegister(newCensus(mgr.GetClient(), mgr.Elected()))
 	m := NewMetrics(o.Registry)
+	directory := Directory{Cached: mgr.GetCache(), Live: mgr.GetAPIReader()}
 	r := New(Parts{
-		Vault:    v,
-		Outputs:  outputs,
-		Rivals:   rivals(mgr.GetClient()),
-		Status:   mgr.GetClient().Status(),
-		Events:   mgr.GetEventRecorder(reporter),
-		Metrics:  m,
-		Clock:    time.Now,
-		Settings: func() plan.Settings { return jittered(o.Settings, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
-		Pace:     rate.NewLimiter(rate.Limit(o.StatusRate), o.StatusRate),
+		Vault:     v,
+		Outputs:   outputs,
+		Resources: directory,
+		Status:    mgr.GetClient().Status(),
+		Events:    mgr.GetEventRecorder(reporter),
+		Metrics:   m,
+		Clock:     time.Now,
+		Settings:  func() plan.Settings { return jittered(o.Settings, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
+		Pace:      rate.NewLimiter(rate.Limit(o.StatusRate), o.StatusRate),
 	})
-	if err := r.watch(mgr, o.Concurrency); err != nil {
+	if err := r.watch(mgr, directory, o.Concurrency); err != nil {
 		return nil, err
 	}
 	for _, kind := range []render.Kind{render.Secret, render.ConfigMap} {
 		releaser := &Releaser{
-			Kind: kind, Outputs: outputs, Cached: mgr.GetCache(), Live: mgr.GetAPIReader(),
-			Events: mgr.GetEventRecorder(reporter), Metrics: m,
+			Directory: directory, Kind: kind, Outputs: outputs, Events: mgr.GetEventRecorder(reporter), Metrics: m,
 		}
 		if err := releaser.watch(mgr, o.Concurrency); err != nil {
 			return nil, err
@@ -129,40 +129,14 @@ func claimantsOf(o client.Object) []string {
 	return out
 }
 
-// asking are those of a namespace that ask for an output, in no order.
-func asking(ctx context.Context, list client.Reader, namespace string, kind render.Kind, name string) ([]v2beta1.AzureKeyVaultSecret, error) {
-	var found v2beta1.AzureKeyVaultSecretList
-	err := list.List(ctx, &found, client.InNamespace(namespace), client.MatchingFields{byOutput: outputKey(kind, name)})
-	if err != nil {
-		return nil, fmt.Errorf("finding who outputs to %s %s/%s: %w", kind, namespace, name, err)
-	}
-	return found.Items, nil
-}
-
-func rivals(list client.Reader) Rivals {
-	return func(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret, o plan.Output) ([]plan.Rival, error) {
-		found, err := asking(ctx, list, akvs.Namespace, o.Kind, o.Name)
-		if err != nil {
-			return nil, err
-		}
-		var out []plan.Rival
-		for i := range found {
-			if other := &found[i]; other.UID != akvs.UID && other.DeletionTimestamp.IsZero() {
-				out = append(out, plan.Rival{Name: other.Name, UID: other.UID, Created: other.CreationTimestamp})
-			}
-		}
-		return out, nil
-	}
-}
-
-func (r *Reconciler) watch(mgr ctrl.Manager, concurrency int) error {
+func (r *Reconciler) watch(mgr ctrl.Manager, d Directory, concurrency int) error {
 	warm := true
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("azurekeyvaultsecret").
 		For(&v2beta1.AzureKeyVaultSecret{}, builder.WithPredicates(r.changed())).
-		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(sharers(mgr.GetClient(), render.Secret)),
+		WatchesMetadata(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(sharers(d, render.Secret)),
 			builder.WithPredicates(outputDisturbed())).
-		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(sharers(mgr.GetClient(), render.ConfigMap)),
+		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(sharers(d, render.ConfigMap)),
 			builder.WithPredicates(outputDisturbed())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: concurrency,
@@ -183,6 +157,8 @@ func (r *Reconciler) changed() predicate.Funcs {
 		},
 		DeleteFunc: func(e event.DeleteEvent) bool {
 			r.failures.set(e.Object.GetUID(), 0)
+			r.changes.set(e.Object.GetUID(), 0)
+			r.damper.forget(e.Object.GetUID())
 			return false // the rest is the Releaser's
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
@@ -202,9 +178,9 @@ func outputDisturbed() predicate.Funcs {
 
 // sharers finds who outputs to an object. Owner references are not asked: losing
 // them is one of the things that must be noticed.
-func sharers(list client.Reader, kind render.Kind) handler.MapFunc {
+func sharers(d Directory, kind render.Kind) handler.MapFunc {
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
-		found, err := asking(ctx, list, o.GetNamespace(), kind, o.GetName())
+		found, err := d.Asking(ctx, o.GetNamespace(), kind, o.GetName())
 		if err != nil {
 			logger(ctx).Error("cannot find who outputs to an object", telemetry.KeyError, err)
 			return nil

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/render"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
@@ -38,6 +40,19 @@ type Output struct {
 	Name     string
 	Observed *Observed // as it is; nil when it does not exist
 	Rivals   []Rival   // who else in the namespace asks for it
+}
+
+// Claimants are the AzureKeyVaultSecrets that the output names as it is.
+func (o Output) Claimants() []types.UID {
+	if o.Observed == nil {
+		return nil
+	}
+	return o.Observed.Claimants()
+}
+
+// Stripped says whether the output was the resource's own and no longer says so.
+func (o Output) Stripped(uid types.UID) bool {
+	return o.Observed != nil && !o.Observed.unowned() && !o.Observed.OwnedBy(uid) && o.Observed.has(Manager(uid))
 }
 
 // Answer is what came of one read.

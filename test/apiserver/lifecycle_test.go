@@ -561,7 +561,6 @@ func everySecond(s *v2beta1.AzureKeyVaultSecretSpec) {
 	s.Refresh = &v2beta1.Refresh{Interval: &metav1.Duration{Duration: time.Second}}
 }
 func unchanging(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.Immutable = true }
-func adopting(s *v2beta1.AzureKeyVaultSecretSpec)   { s.Output.Secret.Adopt = true }
 
 func atKey(key string) specChange {
 	return func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.DataKey = key }
