@@ -94,7 +94,9 @@ func (f Facts) belongs(o Output) bool {
 	return named == o.Name && seen.has(OriginalManager)
 }
 
-// mayJoin says whether an output may be written, and whether that adopts it.
+// mayJoin says whether an output may be written, and whether that adopts it. One
+// that somebody else has keys in and that we never owned was adopted once, although
+// both the label and the consent are gone: owned, it would be deleted with us.
 func (f Facts) mayJoin(o Output, ours bool) (adopts bool, err error) {
 	seen, wants := o.Observed, f.options(o.Kind).Adopt
 	handedOver := slices.ContainsFunc(strings.Split(seen.Annotations[v2beta1.AdoptAnnotation], ","), func(name string) bool {
@@ -102,7 +104,8 @@ func (f Facts) mayJoin(o Output, ours bool) (adopts bool, err error) {
 	})
 	switch {
 	case ours, slices.ContainsFunc(seen.Owners, isAKVS), slices.ContainsFunc(seen.All, isManager):
-		return wants && handedOver && !seen.ownedBy(f.AKVS.UID), nil
+		once := seen.has(Manager(f.AKVS.UID)) && seen.foreignKeys()
+		return wants && (handedOver || once) && !seen.ownedBy(f.AKVS.UID), nil
 	case !wants:
 		return false, errTaken
 	case !handedOver:

@@ -570,6 +570,37 @@ func TestDecideWhoseSecretItIs(t *testing.T) {
 	}
 }
 
+// What was adopted stays so, whoever takes label and consent away.
+func TestDecideNeverOwnsWhatItAdopted(t *testing.T) {
+	t.Parallel()
+	theirs := func(o *plan.Observed) {
+		o.Data["theirs"], o.Managers["theirs"] = secret.New([]byte("x")), []string{"kubectl"}
+	}
+	for name, tc := range map[string]struct {
+		change func(*plan.Observed)
+		adopt  bool
+		owned  bool
+	}{
+		"Adopted":         {theirs, true, false},
+		"OursAlone":       {func(*plan.Observed) {}, true, true},
+		"NotToBeAdopted":  {theirs, false, true},
+		"OwnedAndAddedTo": {func(o *plan.Observed) { theirs(o); o.Owners = ownedBy("a", "uid-a") }, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := opaque("password", "x", "akvs-uid-a")
+			tc.change(o)
+			w := write(decide(facts(func(f *world) { f.Observed, f.AKVS.Spec.Output.Secret.Adopt = o, tc.adopt })))
+			if w == nil {
+				t.Fatal("nothing is written")
+			}
+			if (w.Owner != nil) != tc.owned || (w.Labels[v2beta1.AdoptedLabel] == "") != tc.owned {
+				t.Errorf("owner %v, labels %v", w.Owner, w.Labels)
+			}
+		})
+	}
+}
+
 // Of what the original wrote for several, only our part moves until we are the
 // last: what else is in it may be a key of theirs, whose vault is silent now.
 func TestDecideTakesOverNoPartOfOthers(t *testing.T) {
