@@ -118,6 +118,15 @@ func TestWhatIsAdoptedStaysTheirs(t *testing.T) {
 				return nil
 			})
 			is("ours=two theirs=x", marks)
+			s.merged(t, out, `{"metadata":{"labels":{"spv.no/adopted":null},"annotations":{"spv.no/adopt-by":null}}}`)
+			eventually(t, "the label is back without consent", func() error {
+				if s.data(t, out, "ours=two theirs=x"); out.GetLabels()["spv.no/adopted"] == "" {
+					return fmt.Errorf("%s", describe(out))
+				}
+				return nil
+			})
+			is("ours=two theirs=x", strings.Replace(marks, "spv.no/adopt-by:db ", "", 1))
+			s.merged(t, out, `{"metadata":{"annotations":{"spv.no/adopt-by":"db"}}}`)
 			// Who takes the consent back keeps the data, and it is still not ours.
 			s.merged(t, out, `{"metadata":{"annotations":{"spv.no/adopt-by":null}}}`)
 			s.put("db", "three")

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -157,14 +158,15 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
 
 // pairOf is a certificate as a vault keeps it: the PFX in base64, the DER, and the
 // key as a Secret should hold it.
-func pairOf(t *testing.T) (pfx string, der []byte, keyPEM string) {
+func pairOf(t *testing.T) (string, []byte, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "web"}, NotAfter: time.Unix(1<<33, 0)}
-	if der, err = x509.CreateCertificate(rand.Reader, template, template, key.Public(), key); err != nil {
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
 		t.Fatal(err)
 	}
 	cert, err := x509.ParseCertificate(der)
@@ -246,8 +248,6 @@ func contents(t *testing.T, c *corev1.ConfigMap) map[string]string {
 			t.Errorf("key %s is kept as bytes although it is text", key)
 		}
 	}
-	for key, value := range c.Data {
-		out[key] = value
-	}
+	maps.Copy(out, c.Data)
 	return out
 }

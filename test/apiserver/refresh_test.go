@@ -26,10 +26,12 @@ func (s *stage) reads(name string) int {
 	return n
 }
 
-// asks wants a refresh of the resource.
-func (s *stage) asks(t *testing.T, name, request string) {
+// asks wants a refresh of db.
+func (s *stage) asks(t *testing.T, request string) {
 	t.Helper()
-	s.edit(t, name, func(akvs *v2beta1.AzureKeyVaultSecret) { metav1.SetMetaDataAnnotation(&akvs.ObjectMeta, "spv.no/refresh", request) })
+	s.edit(t, "db", func(akvs *v2beta1.AzureKeyVaultSecret) {
+		metav1.SetMetaDataAnnotation(&akvs.ObjectMeta, "spv.no/refresh", request)
+	})
 }
 
 func refreshing(policy v2beta1.RefreshPolicy) func(*v2beta1.AzureKeyVaultSecretSpec) {
@@ -53,12 +55,15 @@ func TestWhenTheVaultIsAsked(t *testing.T) {
 		polled bool
 		after  string // what a refresh gives once there is a new version
 	}{
-		"Default":        {func(*v2beta1.AzureKeyVaultSecretSpec) {}, true, "two"},
-		"Periodic":       {refreshing(v2beta1.RefreshPeriodic), true, "two"},
-		"OnChange":       {refreshing(v2beta1.RefreshOnChange), false, "two"},
-		"Once":           {refreshing(v2beta1.RefreshOnce), false, "two"},
-		"Pinned":         {pinned(firstVersion), false, "one"},
-		"PeriodicPinned": {func(spec *v2beta1.AzureKeyVaultSecretSpec) { refreshing(v2beta1.RefreshPeriodic)(spec); pinned(firstVersion)(spec) }, false, "one"},
+		"Default":  {func(*v2beta1.AzureKeyVaultSecretSpec) {}, true, "two"},
+		"Periodic": {refreshing(v2beta1.RefreshPeriodic), true, "two"},
+		"OnChange": {refreshing(v2beta1.RefreshOnChange), false, "two"},
+		"Once":     {refreshing(v2beta1.RefreshOnce), false, "two"},
+		"Pinned":   {pinned(firstVersion), false, "one"},
+		"PeriodicPinned": {func(spec *v2beta1.AzureKeyVaultSecretSpec) {
+			refreshing(v2beta1.RefreshPeriodic)(spec)
+			pinned(firstVersion)(spec)
+		}, false, "one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,14 +85,14 @@ func TestWhenTheVaultIsAsked(t *testing.T) {
 				t.Errorf("read %d times without being asked to", n)
 			}
 			s.same(t, out)
-			s.asks(t, "db", "now")
+			s.asks(t, "now")
 			s.refreshed(t, "db", "now")
 			s.data(t, out, "password="+tc.after)
 			s.clock(t, 5)
 			if n := s.reads("db"); n != 2 {
 				t.Errorf("read %d times, want once more", n)
 			}
-			s.asks(t, "db", "again")
+			s.asks(t, "again")
 			s.refreshed(t, "db", "again")
 			if n := s.reads("db"); n != 3 {
 				t.Errorf("read %d times, want once more", n)
@@ -175,7 +180,7 @@ func TestARefreshIsNotForgotten(t *testing.T) {
 	s.ready(t, "db", "True Synced")
 	s.vault.Fail(vault.Reference{}, vault.ErrUnavailable)
 	s.put("db", "two")
-	s.asks(t, "db", strings.Repeat("ä", 100)) // of which the first 64 characters count
+	s.asks(t, strings.Repeat("ä", 100)) // of which the first 64 characters count
 	s.looks(t, 1)
 	if got := s.get(t, "db").Status.HandledRefresh; got != "" {
 		t.Errorf("handled %q although the vault is silent", got)
@@ -262,6 +267,6 @@ func TestExpiryComesByItself(t *testing.T) {
 	s.event(t, "db", "Expired")
 	s.ready(t, "db", "True Synced")
 	put(365 * 24 * time.Hour)
-	s.asks(t, "db", "renewed")
+	s.asks(t, "renewed")
 	is("True Valid")
 }

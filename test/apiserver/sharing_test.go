@@ -215,3 +215,19 @@ func TestEntriesComeAndGo(t *testing.T) {
 		})
 	}
 }
+
+// A ConfigMap keeps text and bytes apart, and a value may go from one to the other.
+func TestAValueTurnsFromTextToBytesAndBack(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, often)
+	out := s.configMapOf("out")
+	s.apply(t, "db", toConfigMap("out", "k"))
+	for _, text := range []string{"text", noText, "text again"} {
+		s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: value(text)})
+		s.data(t, out, "k="+text)
+		if len(out.Data)+len(out.BinaryData) != 1 || (len(out.Data) == 1) != (text != noText) {
+			t.Errorf("%d texts, %d values of bytes", len(out.Data), len(out.BinaryData))
+		}
+	}
+	s.ready(t, "db", "True Synced")
+}

@@ -68,9 +68,9 @@ func emptyStage(t *testing.T, interval time.Duration) *stage {
 	return &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv"), interval: interval}
 }
 
-// start runs a Controller that cares for resources with these labels until it is
-// stopped, at the end of the test at the latest.
-func (s *stage) start(t *testing.T, selector string) (stop func()) {
+// start runs a Controller that cares for resources with these labels until what it
+// returns is called, at the end of the test at the latest.
+func (s *stage) start(t *testing.T, selector string) func() {
 	t.Helper()
 	mgr, err := cluster.NewManager(asController(&s.writes), cluster.Options{Namespace: s.namespace, Selector: selector, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -82,18 +82,19 @@ func (s *stage) start(t *testing.T, selector string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop = run(t, mgr.Start)
+	stop := run(t, mgr.Start)
 	eventually(t, "the Controller is ready", func() error { return ready(nil) })
 	return stop
 }
 
-// run runs until it is stopped or the test ends, and sees to it that it ends well.
-func run(t *testing.T, start func(context.Context) error) (stop func()) {
+// run runs until what it returns is called or the test ends, and sees to it that it
+// ends well.
+func run(t *testing.T, start func(context.Context) error) func() {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- start(ctx) }()
-	stop = sync.OnceFunc(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the Controller did not stop in order: %v", err)
