@@ -60,11 +60,13 @@ soak: ## chaos for SOAK (default 10m): values change, the vault misbehaves, the 
 ##@ Before a commit
 
 .PHONY: generate
-generate: ## deep copies and the CRD
+generate: ## deep copies, the CRD and its reference
 	$(TOOL) controller-gen object paths=./api/v2beta1
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(TOOL) controller-gen crd paths=./api/v2beta1 output:crd:dir="$$dir" && \
 	go run ./api/internal/crd "$$dir"/spv.no_azurekeyvaultsecrets.yaml $(CRD)
+	$(TOOL) crd-ref-docs --log-level=ERROR --source-path=api/v2beta1 --renderer=markdown \
+	  --config=docs/reference/api.yaml --templates-dir=docs/reference --output-path=docs/reference/api.md
 
 .PHONY: lint
 lint: ## every linter, the rings among them

@@ -90,7 +90,7 @@ const (
 	// RefreshPeriodic asks at every interval. It is the default.
 	RefreshPeriodic RefreshPolicy = "Periodic"
 	// RefreshOnChange asks when the AzureKeyVaultSecret changes, when somebody
-	// changes the output, and when RefreshAnnotation does.
+	// changes the output, and when the annotation spv.no/refresh changes.
 	RefreshOnChange RefreshPolicy = "OnChange"
 	// RefreshOnce asks until the output is there, and again only when that is gone
 	// or is to be another.
