@@ -156,7 +156,7 @@ func walkAll(t *testing.T, visit func(path, text string)) {
 			return err
 		case entry.IsDir() && slices.Contains(skip, entry.Name()):
 			return filepath.SkipDir
-		case !entry.Type().IsRegular():
+		case !entry.Type().IsRegular(), entry.Name() == ".git": // a file in a worktree
 			return nil
 		}
 		text, err := os.ReadFile(path)
