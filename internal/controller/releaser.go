@@ -92,14 +92,7 @@ func (r *Releaser) gather(ctx context.Context, key types.NamespacedName) (plan.R
 			return plan.ReleaseFacts{}, err
 		}
 	}
-	// Who asks for it and has no part in it yet waits for what the others give up.
-	waiting, err := r.Asking(ctx, key.Namespace, r.Kind, key.Name)
-	for i := range waiting {
-		if _, named := facts.Ties[waiting[i].UID]; !named {
-			facts.Ties[waiting[i].UID] = plan.TieKept
-		}
-	}
-	return facts, err
+	return facts, nil
 }
 
 // tie asks the API server how one claimant stands to the output. One that exists

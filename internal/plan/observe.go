@@ -290,7 +290,10 @@ func (o *Observed) guests(written map[string]secret.Value) bool {
 			continue
 		}
 		by := o.Managers[key]
-		if len(by) == 0 || slices.ContainsFunc(by, func(m string) bool { return !isOurs(m) && m != CarrierManager }) {
+		shared := slices.ContainsFunc(by, isManager) // a drop that was cut short left it with two
+		if len(by) == 0 || slices.ContainsFunc(by, func(m string) bool {
+			return !isOurs(m) && m != CarrierManager && !(shared && m == ReleasedManager)
+		}) {
 			return true
 		}
 	}

@@ -111,6 +111,7 @@ type verdict struct {
 	output Output
 	object *vault.Object // what was read; nil when nothing was, or nothing came
 	write  *Write        // nil when there is nothing to write
+	disown *Write        // what keeps a guest's data safe although the output is disputed
 	fault  *fault        // nil when the output is, or is about to be, right
 }
 
@@ -163,6 +164,9 @@ func (f Facts) judge(o Output) verdict {
 	c := f.claim(o, payload)
 	if c.err == nil && !f.vain(o, c) && !f.agrees(o, c) {
 		v.write = f.write(o, c)
+	}
+	if c.err != nil {
+		v.disown = f.disown(o, c)
 	}
 	if c.err != nil || len(c.winners) > 0 {
 		return v.fail(f.disputed(o, c))
@@ -220,10 +224,14 @@ func (f Facts) conclude(verdicts []verdict) Intent {
 func (f Facts) kept(verdicts []verdict) Intent {
 	in := Intent{Status: *f.AKVS.Status.DeepCopy(), facts: f}
 	before, s := f.AKVS.Status, &in.Status
+	wrote := false
 	for _, v := range verdicts {
-		if v.write != nil {
-			in.Writes = append(in.Writes, *v.write)
+		for _, w := range []*Write{v.write, v.disown} {
+			if w != nil {
+				in.Writes = append(in.Writes, *w)
+			}
 		}
+		wrote = wrote || v.write != nil
 		switch {
 		case v.object != nil:
 			s.NotBefore, s.Expires = instant(v.object.NotBefore), instant(v.object.Expires)
@@ -236,7 +244,7 @@ func (f Facts) kept(verdicts []verdict) Intent {
 		}
 	}
 	f.forget(s)
-	if len(in.Writes) > 0 || s.SecretName != before.SecretName || s.ConfigMapName != before.ConfigMapName ||
+	if wrote || s.SecretName != before.SecretName || s.ConfigMapName != before.ConfigMapName ||
 		s.ObjectVersion != before.ObjectVersion || s.LastAzureUpdate == nil && s.ObjectVersion != "" {
 		s.LastAzureUpdate = f.now()
 	}

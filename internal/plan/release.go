@@ -113,7 +113,7 @@ func (f ReleaseFacts) disposable(free []types.UID) bool {
 func (f ReleaseFacts) drop(uid types.UID, last bool) Drop {
 	o := f.Observed
 	d := Drop{Manager: Manager(uid)}
-	if last && !o.unowned() && f.Ties[uid] == TieGone && !o.OwnedBy(uid) {
+	if last && !o.unowned() && !o.guests(nil) && f.Ties[uid] == TieGone && !o.OwnedBy(uid) {
 		d.Stay, d.Note = f.only(uid, keysIn(o)), sentenceOrphan
 		return d
 	}

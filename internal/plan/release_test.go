@@ -88,7 +88,7 @@ func TestRelease(t *testing.T) {
 		"OneGoneOneLeft": {holding(both(), a, b), ties(gone, left), deleted},
 
 		"GoneStripped":        {holding(alone()), ties(gone), drop(plan.Drop{Manager: mine, Stay: []string{"password"}, Note: noteOrphan})},
-		"GoneStrippedCoOwned": {holding(map[string][]string{"password": {mine, "kubectl"}}), ties(gone), drop(plan.Drop{Manager: mine, Note: noteOrphan})},
+		"GoneStrippedCoOwned": {holding(map[string][]string{"password": {mine, "kubectl"}}), ties(gone), drop(plan.Drop{Manager: mine})},
 		"BothGoneOneStripped": {holding(both(), a), ties(gone, gone), drop(plan.Drop{Manager: mine}, plan.Drop{Manager: other, Stay: []string{"user"}, Note: noteOrphan})},
 
 		"GoneBesideKept":         {holding(both(), a, b), ties(gone, kept), drop(plan.Drop{Manager: mine})},

@@ -84,6 +84,22 @@ func TestAnOutputWithAGuestIsNotOwned(t *testing.T) {
 	}
 }
 
+// It is safe from garbage collection also while the output is disputed.
+func TestADisputedOutputWithAGuestIsDisowned(t *testing.T) {
+	t.Parallel()
+	f := synced(withGuest, func(f *world) { f.AKVS.Spec.Output.Secret.Type = "example.com/x"; f.AKVS.Generation++ })
+	in := decide(f)
+	if w := write(in); w == nil || w.Owner != nil || w.Replace != nil || w.Payload.Type != corev1.SecretTypeOpaque || len(w.Payload.Data) != 1 {
+		t.Fatalf("write %+v", w)
+	}
+	if ready(t, in).Reason != v2beta1.ReasonOutputConflict || in.Status.SecretHash != f.AKVS.Status.SecretHash {
+		t.Errorf("said %v, status %+v", said(in), in.Status)
+	}
+	if in = decide(after(f, in)); len(in.Writes) > 0 {
+		t.Errorf("wrote again: %+v", in.Writes)
+	}
+}
+
 // Immutable cannot be undone, so it is for outputs that are ours alone.
 func TestNobodyElsesOutputIsMadeImmutable(t *testing.T) {
 	t.Parallel()
@@ -98,7 +114,7 @@ func TestNobodyElsesOutputIsMadeImmutable(t *testing.T) {
 				f.AKVS.Spec.Output.Secret.Immutable = true
 				f.Rivals, f.Observed = []plan.Rival{elderB}, observed
 			}))
-			if w := write(in); w != nil || ready(t, in).Reason != v2beta1.ReasonOutputConflict {
+			if w := write(in); w != nil && w.Immutable || ready(t, in).Reason != v2beta1.ReasonOutputConflict {
 				t.Errorf("write %+v, said %v", w, said(in))
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/akv2k8s/akv2k8s/internal/render"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
 // Write is one server-side apply of an output, or its replacement.
@@ -89,6 +90,26 @@ func (f Facts) write(o Output, c claim) *Write {
 			Owners:      o.Observed.foreignOwners(),
 		}
 	}
+	return w
+}
+
+// disown gives up the owner reference to an output that has come to hold a guest's
+// data and cannot be written otherwise: garbage collection must not take that data
+// along. What else is ours stays as it is.
+func (f Facts) disown(o Output, c claim) *Write {
+	seen := o.Observed
+	if !c.marks.guests || !seen.OwnedBy(f.AKVS.UID) || seen.Deleting {
+		return nil
+	}
+	c.payload = render.Payload{Kind: o.Kind, Type: seen.Type, Data: map[string]secret.Value{}}
+	for key, value := range seen.Data {
+		if f.keeps(o, key) {
+			c.payload.Data[key] = value
+		}
+	}
+	c.takeOver = nil
+	w := f.write(o, c)
+	w.Immutable = seen.Immutable
 	return w
 }
 

@@ -118,7 +118,7 @@ var tales = map[string]tale{
 	"TypeBesideAPersonsKey": { // nothing of the old one goes
 		[]deed{aResource("db", fromCertificate("Opaque")), handEdit("out", `{"data":{"theirs":"eA=="}}`)},
 		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.Type = "kubernetes.io/tls" }),
-		[]string{"Secret out Opaque {password=PFX(db) theirs=x(kubectl)} owners=db by=db,kubectl", "db False OutputConflict Secret=out"},
+		[]string{"Secret out Opaque {password=PFX(db) theirs=x(kubectl)} owners= by=db,kubectl", "db False OutputConflict Secret=out"},
 	},
 	"ImmutableValue": {
 		[]deed{aResource("db", everySecond, unchanging)}, rotation("db", "two"),
@@ -192,7 +192,7 @@ var tales = map[string]tale{
 	},
 	"EditedByHand": {
 		[]deed{aResource("db")}, handEdit("out", `{"data":{"password":"eA==","theirs":"eA=="}}`),
-		[]string{"Secret out Opaque {password=one(db) theirs=x(kubectl)} owners=db by=db,kubectl", "db True Synced Secret=out"},
+		[]string{"Secret out Opaque {password=one(db) theirs=x(kubectl)} owners= by=db,kubectl", "db True Synced Secret=out"},
 	},
 	"KeyRemovedByHand": {
 		[]deed{aResource("db")}, handEdit("out", `{"data":null}`),

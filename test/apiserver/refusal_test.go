@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
@@ -25,7 +26,17 @@ func TestAReplacementThatMustNotBe(t *testing.T) {
 		mend   func(*testing.T, *stage)
 	}{
 		"ForeignKey": {
-			func(t *testing.T, s *stage) { t.Helper(); s.patched(t, `{"data":{"theirs":"eA=="}}`) },
+			func(t *testing.T, s *stage) {
+				t.Helper()
+				s.patched(t, `{"data":{"theirs":"eA=="}}`)
+				eventually(t, "the output has a guest", func() error {
+					out, err := s.secret(t.Context(), "out")
+					if err == nil && out.Labels[v2beta1.GuestsLabel] == "" {
+						err = fmt.Errorf("labels %v", out.Labels)
+					}
+					return err
+				})
+			},
 			"False OutputConflict", "Secret out: it has another type and holds what is not ours; delete it to have it made anew",
 			func(t *testing.T, s *stage) { t.Helper(); s.patched(t, `{"data":{"theirs":null}}`) },
 		},

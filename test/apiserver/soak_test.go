@@ -124,7 +124,7 @@ func (s *soak) step(t *testing.T) {
 		kinds := []seed.Fault{
 			{Kind: seed.FaultThrottle, RetryAfter: s.random.IntN(2)},
 			{Kind: seed.FaultError, Status: 500 + s.random.IntN(5)},
-			{Kind: seed.FaultLatency, Latency: seed.Duration(time.Duration(s.random.IntN(500)) * time.Millisecond)},
+			{Kind: seed.FaultLatency, Latency: seed.Duration(time.Duration(1+s.random.IntN(500)) * time.Millisecond)},
 			{Kind: seed.FaultReset},
 			{Kind: seed.FaultFirewall},
 			{Kind: seed.FaultForbid},
