@@ -34,7 +34,7 @@ conformance: ## Microsoft's own SDK test suites against the emulator
 
 .PHONY: apiserver
 apiserver: ## what only a real API server knows
-	KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go test ./test/apiserver/... ./test/chart/...
+	KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go test -parallel 8 ./test/apiserver/... ./test/chart/...
 
 .PHONY: e2e
 e2e: ## stories and refusals on the real node, with the chart and the emulator

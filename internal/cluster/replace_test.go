@@ -5,6 +5,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -66,7 +67,7 @@ func TestReplace(t *testing.T) {
 			if !errors.Is(err, tc.want) || tc.want == nil && err != nil {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
-			if gap := errors.Is(err, plan.ErrGap); gap != (tc.want == plan.ErrGap) {
+			if gap := errors.Is(err, plan.ErrGap); gap != errors.Is(tc.want, plan.ErrGap) {
 				t.Errorf("error %v, a gap: %t", err, gap)
 			}
 			saysNothing(t, err)
@@ -144,9 +145,7 @@ func TestDrop(t *testing.T) {
 	}
 	kept := func(kind string, more map[string]any) map[string]any {
 		out := bare(kind)
-		for key, value := range more {
-			out[key] = value
-		}
+		maps.Copy(out, more)
 		return out
 	}
 	stay := []string{"k"}

@@ -80,32 +80,38 @@ func TestTakeOverMovesFields(t *testing.T) {
 		"NamedBesideOurs":  {[]field{{original, update, all}, {ours, apply, note}}, named, []field{{original, update, rest}, {ours, apply, `{"f:data":{"f:k":{}},"f:metadata":{"f:annotations":{"f:note":{}},"f:labels":{"f:spv.no/output-of":{}},"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{}}}}`}}},
 		"NamedToTheLast":   {[]field{{original, update, k}}, named, []field{{ours, apply, k}}},
 		"NamedWithin": { // what is below a name goes with it
-			[]field{{original, update, `{"f:metadata":{"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{".":{},"f:name":{}}}}}`}}, named,
+			[]field{{original, update, `{"f:metadata":{"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{".":{},"f:name":{}}}}}`}},
+			named,
 			[]field{{ours, apply, `{"f:metadata":{"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{".":{},"f:name":{}}}}}`}},
 		},
 		"OfTheCarrier": {
-			[]field{{plan.CarrierManager, apply, all}}, &plan.TakeOver{Named: []string{plan.CarrierManager}},
+			[]field{{plan.CarrierManager, apply, all}},
+			&plan.TakeOver{Named: []string{plan.CarrierManager}},
 			[]field{
 				{plan.CarrierManager, apply, `{"f:metadata":{"f:labels":{"f:team":{}},"f:ownerReferences":{"k:{\"uid\":\"uid-b\"}":{}}},"f:type":{}}`},
 				{ours, apply, `{"f:data":{"f:k":{},"f:old":{}},"f:metadata":{"f:labels":{"f:spv.no/output-of":{}},"f:ownerReferences":{"k:{\"uid\":\"uid-a\"}":{}}}}`},
 			},
 		},
 		"OfANamesake": {
-			[]field{{"akvs-uid-old", apply, k}, {original, update, other}}, &plan.TakeOver{Whole: []string{"akvs-uid-old"}},
+			[]field{{"akvs-uid-old", apply, k}, {original, update, other}},
+			&plan.TakeOver{Whole: []string{"akvs-uid-old"}},
 			[]field{{original, update, other}, {ours, apply, k}},
 		},
 		"OfBoth": {
-			[]field{{"akvs-uid-old", apply, k}, {original, update, all}}, &plan.TakeOver{Whole: []string{"akvs-uid-old"}, Named: []string{original}},
+			[]field{{"akvs-uid-old", apply, k}, {original, update, all}},
+			&plan.TakeOver{Whole: []string{"akvs-uid-old"}, Named: []string{original}},
 			[]field{{original, update, rest}, {ours, apply, mine}},
 		},
 		"OfASubresource": {[]field{{original, "status", k}, {original, update, other}}, whole, []field{{original, "status", k}, {ours, apply, other}}},
 		"WithoutFields":  {[]field{{original, update, ""}, {original, update, k}}, whole, []field{{original, update, ""}, {ours, apply, k}}},
 		"OfOneSoNamed": { // who applies by that name is not the original, as package plan has it
-			[]field{{original, apply, other}, {original, update, k}}, whole,
+			[]field{{original, apply, other}, {original, update, k}},
+			whole,
 			[]field{{original, apply, other}, {ours, apply, k}},
 		},
 		"OfOneNamedLikeUs": {
-			[]field{{"akvs-uid-old", update, other}, {"akvs-uid-old", apply, k}}, &plan.TakeOver{Whole: []string{"akvs-uid-old"}},
+			[]field{{"akvs-uid-old", update, other}, {"akvs-uid-old", apply, k}},
+			&plan.TakeOver{Whole: []string{"akvs-uid-old"}},
 			[]field{{"akvs-uid-old", update, other}, {ours, apply, k}},
 		},
 	} {

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	outKey  = types.NamespacedName{Namespace: "ns", Name: "out"}
-	boom    = errors.New("boom " + canary)
+	errBoom = errors.New("errBoom " + canary)
 	secrets = schema.GroupResource{Resource: "secrets"}
 )
 
@@ -293,16 +293,16 @@ func TestReleaserTakesNothingUponAnError(t *testing.T) {
 		owner string
 		spoil spoil
 	}{
-		"CachedOutput":      {"a", func(s *outputStage) { s.caches.get = boom }},
-		"CachedResources":   {"a", func(s *outputStage) { s.caches.list = boom }},
-		"Output":            {"a", fails("get output", boom)},
-		"OutputForbidden":   {"a", fails("get output", apierrors.NewForbidden(secrets, "out", boom))},
-		"Resource":          {"a", fails("get a", boom)},
-		"ResourceForbidden": {"a", fails("get a", apierrors.NewForbidden(secrets, "a", boom))},
+		"CachedOutput":      {"a", func(s *outputStage) { s.caches.get = errBoom }},
+		"CachedResources":   {"a", func(s *outputStage) { s.caches.list = errBoom }},
+		"Output":            {"a", fails("get output", errBoom)},
+		"OutputForbidden":   {"a", fails("get output", apierrors.NewForbidden(secrets, "out", errBoom))},
+		"Resource":          {"a", fails("get a", errBoom)},
+		"ResourceForbidden": {"a", fails("get a", apierrors.NewForbidden(secrets, "a", errBoom))},
 		"ResourceBusy":      {"a", fails("get a", apierrors.NewTooManyRequests(canary, 1))},
 		"ResourceTimeout":   {"a", fails("get a", context.DeadlineExceeded)},
 		"ResourceNotServed": {"a", fails("get a", apierrors.NewGenericServerResponse(http.StatusNotFound, "get", secrets, "a", "404 page not found", 0, true))},
-		"Resources":         {"", fails("list", boom)},
+		"Resources":         {"", fails("list", errBoom)},
 		"ResourcesNotFound": {"", fails("list", apierrors.NewNotFound(secrets, "a"))}, // the CRD is gone, say
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -349,14 +349,14 @@ func TestReleaserWhenTakingFails(t *testing.T) {
 		want    error
 		requeue time.Duration
 	}{
-		"DeleteConflict":  {"delete", apierrors.NewConflict(secrets, "out", boom), nil, time.Second},
+		"DeleteConflict":  {"delete", apierrors.NewConflict(secrets, "out", errBoom), nil, time.Second},
 		"DeleteNotFound":  {"delete", apierrors.NewNotFound(secrets, "out"), nil, time.Second},
-		"DeleteForbidden": {"delete", apierrors.NewForbidden(secrets, "out", boom), plan.ErrNotAllowed, 0},
-		"DeleteBroken":    {"delete", boom, plan.ErrWrite, 0},
-		"DropConflict":    {"apply", apierrors.NewConflict(secrets, "out", boom), nil, time.Second},
+		"DeleteForbidden": {"delete", apierrors.NewForbidden(secrets, "out", errBoom), plan.ErrNotAllowed, 0},
+		"DeleteBroken":    {"delete", errBoom, plan.ErrWrite, 0},
+		"DropConflict":    {"apply", apierrors.NewConflict(secrets, "out", errBoom), nil, time.Second},
 		"DropNotFound":    {"apply", apierrors.NewNotFound(secrets, "out"), nil, time.Second},
 		"DropRefused":     {"apply", apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, canary, nil), plan.ErrRefused, 0},
-		"DropBroken":      {"apply", apierrors.NewInternalError(boom), plan.ErrWrite, 0},
+		"DropBroken":      {"apply", apierrors.NewInternalError(errBoom), plan.ErrWrite, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -41,6 +41,12 @@ type Options struct {
 	Registry    prometheus.Registerer
 }
 
+// AllOutputs is what the two loops want of the cluster.
+type AllOutputs interface {
+	Outputs
+	Releases
+}
+
 // reporter is the component that events name.
 const reporter = "azurekeyvaultcontroller"
 
@@ -57,10 +63,7 @@ const maxBackoff = 5 * time.Minute
 // Setup adds the Controller to a manager. The returned check passes once the
 // caches are filled, which every replica does, so that whoever takes over starts
 // at once.
-func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs interface {
-	Outputs
-	Releases
-}, o Options) (telemetry.Check, error) {
+func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs AllOutputs, o Options) (telemetry.Check, error) {
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return nil, err
 	}

@@ -292,7 +292,7 @@ func (o *Observed) guests(written map[string]secret.Value) bool {
 		by := o.Managers[key]
 		shared := slices.ContainsFunc(by, isManager) // a drop that was cut short left it with two
 		if len(by) == 0 || slices.ContainsFunc(by, func(m string) bool {
-			return !isOurs(m) && m != CarrierManager && !(shared && m == ReleasedManager)
+			return !isOurs(m) && m != CarrierManager && (!shared || m != ReleasedManager)
 		}) {
 			return true
 		}

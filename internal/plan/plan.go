@@ -174,6 +174,16 @@ func (f Facts) judge(o Output) verdict {
 	return v
 }
 
+func (v verdict) writes() []Write {
+	var out []Write
+	for _, w := range []*Write{v.write, v.disown} {
+		if w != nil {
+			out = append(out, *w)
+		}
+	}
+	return out
+}
+
 func (v verdict) fail(why fault) verdict {
 	v.fault = &why
 	return v
@@ -226,22 +236,9 @@ func (f Facts) kept(verdicts []verdict) Intent {
 	before, s := f.AKVS.Status, &in.Status
 	wrote := false
 	for _, v := range verdicts {
-		for _, w := range []*Write{v.write, v.disown} {
-			if w != nil {
-				in.Writes = append(in.Writes, *w)
-			}
-		}
+		in.Writes = append(in.Writes, v.writes()...)
 		wrote = wrote || v.write != nil
-		switch {
-		case v.object != nil:
-			s.NotBefore, s.Expires = instant(v.object.NotBefore), instant(v.object.Expires)
-		case f.AKVS.Generation != before.ObservedGeneration: // it may be another object's
-			s.NotBefore, s.Expires = nil, nil
-		}
-		if v.object != nil && (v.fault == nil || v.write != nil) {
-			s.ObjectVersion = v.object.Version
-			f.name(s, v.output, hash(f.AKVS.Spec, v.object.Version))
-		}
+		f.tell(s, v)
 	}
 	f.forget(s)
 	if wrote || s.SecretName != before.SecretName || s.ConfigMapName != before.ConfigMapName ||
@@ -249,6 +246,20 @@ func (f Facts) kept(verdicts []verdict) Intent {
 		s.LastAzureUpdate = f.now()
 	}
 	return in
+}
+
+// tell records what was read, and what of it is, or is about to be, in an output.
+func (f Facts) tell(s *v2beta1.AzureKeyVaultSecretStatus, v verdict) {
+	switch {
+	case v.object != nil:
+		s.NotBefore, s.Expires = instant(v.object.NotBefore), instant(v.object.Expires)
+	case f.AKVS.Generation != f.AKVS.Status.ObservedGeneration: // it may be another object's
+		s.NotBefore, s.Expires = nil, nil
+	}
+	if v.object != nil && (v.fault == nil || v.write != nil) {
+		s.ObjectVersion = v.object.Version
+		f.name(s, v.output, hash(f.AKVS.Spec, v.object.Version))
+	}
 }
 
 // name records an output that was, or is about to be, written.

@@ -226,19 +226,23 @@ func TestOthersKeysStay(t *testing.T) {
 			}
 			elder := len(f.Rivals) > 0 && f.Rivals[0] == elderB
 			for key, held := range seen.Data {
-				by := seen.Managers[key]
-				if value, written := w.Payload.Data[key]; written && !value.Equal(held) && elder && contains(by, "akvs-uid-b") {
-					t.Fatalf("took key %s from an older AzureKeyVaultSecret", key)
-				}
-				if _, written := w.Payload.Data[key]; !written && w.Replace != nil && (len(by) == 0 || len(by) == 1 && by[0] == "kubectl") {
-					t.Fatalf("deleted key %s, which was somebody else's", key)
-				}
+				checkKey(t, w, key, held, seen.Managers[key], elder)
 			}
 			if w.Replace != nil && seen.Labels[v2beta1.AdoptedLabel] == v2beta1.AdoptedLabelValue {
 				t.Fatal("deleted an adopted Secret")
 			}
 		}
 	})
+}
+
+func checkKey(t *rapid.T, w plan.Write, key string, held secret.Value, by []string, elder bool) {
+	value, written := w.Payload.Data[key]
+	switch {
+	case written && !value.Equal(held) && elder && contains(by, "akvs-uid-b"):
+		t.Fatalf("took key %s from an older AzureKeyVaultSecret", key)
+	case !written && w.Replace != nil && (len(by) == 0 || len(by) == 1 && by[0] == "kubectl"):
+		t.Fatalf("deleted key %s, which was somebody else's", key)
+	}
 }
 
 func contains(list []string, name string) bool { return len(without(list, name)) < len(list) }

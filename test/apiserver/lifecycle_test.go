@@ -55,45 +55,54 @@ type tale struct {
 // The tales of everything that can become of an AzureKeyVaultSecret and its output.
 var tales = map[string]tale{
 	"Nothing": {
-		[]deed{aResource("db")}, func(context.Context, *life) error { return nil },
+		[]deed{aResource("db")},
+		func(context.Context, *life) error { return nil },
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"Rotation": {
-		[]deed{aResource("db", everySecond)}, rotation("db", "two"),
+		[]deed{aResource("db", everySecond)},
+		rotation("db", "two"),
 		[]string{"Secret out Opaque {password=two(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"DataKey": {
-		[]deed{aResource("db")}, respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.DataKey = "renamed" }),
+		[]deed{aResource("db")},
+		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.DataKey = "renamed" }),
 		[]string{"Secret out Opaque {renamed=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"KeyGoneFromTheVault": {
-		[]deed{aMultiKey("db", `{"a":"c4n4rya","b":"c4n4ryb"}`)}, rotation("db", `{"b":"c4n4ryb","c":"c4n4ryc"}`),
+		[]deed{aMultiKey("db", `{"a":"c4n4rya","b":"c4n4ryb"}`)},
+		rotation("db", `{"b":"c4n4ryb","c":"c4n4ryc"}`),
 		[]string{"Secret out Opaque {b=b(db) c=c(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"OutputRenamed": {
-		[]deed{aResource("db")}, respecify("db", intoSecret("other")),
+		[]deed{aResource("db")},
+		respecify("db", intoSecret("other")),
 		[]string{"Secret other Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=other"},
 	},
 	"OutputRenamedBesideAnother": {
-		[]deed{aResource("db"), aResource("user", atKey("user"))}, respecify("db", intoSecret("other")),
+		[]deed{aResource("db"), aResource("user", atKey("user"))},
+		respecify("db", intoSecret("other")),
 		[]string{
 			"Secret other Opaque {password=one(db)} owners=db by=db", "Secret out Opaque {user=one(user)} owners=user by=user",
 			"db True Synced Secret=other", "user True Synced Secret=out",
 		},
 	},
 	"OutputRenamedToATakenOne": { // what it has stays until it has the new one
-		[]deed{aResource("db"), aPersons("theirs", nil)}, respecify("db", intoSecret("theirs")),
+		[]deed{aResource("db"), aPersons("theirs", nil)},
+		respecify("db", intoSecret("theirs")),
 		[]string{
 			"Secret out Opaque {password=one(db)} owners=db by=db", "Secret theirs Opaque {theirs=x(kubectl)} owners= by=kubectl",
 			"db False OutputTaken Secret=out",
 		},
 	},
 	"OutputDropped": {
-		[]deed{aResource("db")}, respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output = v2beta1.Output{} }),
+		[]deed{aResource("db")},
+		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output = v2beta1.Output{} }),
 		[]string{"db True NoOutput"},
 	},
 	"SecretBecomesConfigMap": {
-		[]deed{aResource("db")}, respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) {
+		[]deed{aResource("db")},
+		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) {
 			s.Output = v2beta1.Output{ConfigMap: &v2beta1.ConfigMapOutput{Name: "out", DataKey: "k"}}
 		}),
 		[]string{"ConfigMap out {k=one(db)} owners=db by=db", "db True Synced ConfigMap=out"},
@@ -116,33 +125,39 @@ var tales = map[string]tale{
 		[]string{"Secret out Opaque {password=PEM(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"TypeBesideAPersonsKey": { // nothing of the old one goes
-		[]deed{aResource("db", fromCertificate("Opaque")), handEdit("out", `{"data":{"theirs":"eA=="}}`)},
+		[]deed{aResource("db", fromCertificate("Opaque")), handEdit(`{"data":{"theirs":"eA=="}}`)},
 		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.Type = "kubernetes.io/tls" }),
 		[]string{"Secret out Opaque {password=PFX(db) theirs=x(kubectl)} owners= by=db,kubectl", "db False OutputConflict Secret=out"},
 	},
 	"ImmutableValue": {
-		[]deed{aResource("db", everySecond, unchanging)}, rotation("db", "two"),
+		[]deed{aResource("db", everySecond, unchanging)},
+		rotation("db", "two"),
 		[]string{"Secret out Opaque immutable {password=two(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"BecomesImmutable": {
-		[]deed{aResource("db")}, respecify("db", unchanging),
+		[]deed{aResource("db")},
+		respecify("db", unchanging),
 		[]string{"Secret out Opaque immutable {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"ImmutableNoLonger": {
-		[]deed{aResource("db", unchanging)}, respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.Immutable = false }),
+		[]deed{aResource("db", unchanging)},
+		respecify("db", func(s *v2beta1.AzureKeyVaultSecretSpec) { s.Output.Secret.Immutable = false }),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"Deleted": {[]deed{aResource("db")}, removal("db"), nil},
 	"DeletedBesideAnother": {
-		[]deed{aResource("db"), aResource("user", atKey("user"))}, removal("db"),
+		[]deed{aResource("db"), aResource("user", atKey("user"))},
+		removal("db"),
 		[]string{"Secret out Opaque {user=one(user)} owners=user by=user", "user True Synced Secret=out"},
 	},
 	"DeletedBesideAPersonsKey": {
-		[]deed{aResource("db"), handEdit("out", `{"data":{"theirs":"eA=="}}`)}, removal("db"),
+		[]deed{aResource("db"), handEdit(`{"data":{"theirs":"eA=="}}`)},
+		removal("db"),
 		[]string{"Secret out Opaque {theirs=x(kubectl)} owners= by=kubectl"},
 	},
 	"DeletedAdopted": {
-		[]deed{aPersons("out", handedToDB), aResource("db", adopting)}, removal("db"),
+		[]deed{aPersons("out", handedToDB), aResource("db", adopting)},
+		removal("db"),
 		[]string{"Secret out Opaque {theirs=x(kubectl)} owners= by=kubectl"},
 	},
 	"BothDeleted": {
@@ -151,55 +166,68 @@ var tales = map[string]tale{
 		nil,
 	},
 	"MadeAnew": {
-		[]deed{aResource("db")}, inOrder(removal("db"), aResource("db")),
+		[]deed{aResource("db")},
+		inOrder(removal("db"), aResource("db")),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"ContestedByAYounger": {
-		[]deed{aResource("db")}, aResource("thief"),
+		[]deed{aResource("db")},
+		aResource("thief"),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out", "thief False OutputConflict"},
 	},
 	"ContestedByAnElder": {
-		[]deed{aResource("db"), aResource("user", atKey("user"))}, respecify("db", atKey("user")),
+		[]deed{aResource("db"), aResource("user", atKey("user"))},
+		respecify("db", atKey("user")),
 		[]string{"Secret out Opaque {user=one(db)} owners=db,user by=db,user", "db True Synced Secret=out", "user False OutputConflict Secret=out"},
 	},
 	"WinnerDeleted": {
-		[]deed{aResource("db"), aResource("thief")}, removal("db"),
+		[]deed{aResource("db"), aResource("thief")},
+		removal("db"),
 		[]string{"Secret out Opaque {password=one(thief)} owners=thief by=thief", "thief True Synced Secret=out"},
 	},
 	"Swapped": {
-		[]deed{aResource("db"), aResource("user", atKey("user"))}, inOrder(respecify("db", atKey("user")), respecify("user", atKey("password"))),
+		[]deed{aResource("db"), aResource("user", atKey("user"))},
+		inOrder(respecify("db", atKey("user")), respecify("user", atKey("password"))),
 		[]string{"Secret out Opaque {password=one(user) user=one(db)} owners=db,user by=db,user", "db True Synced Secret=out", "user True Synced Secret=out"},
 	},
 	"HandedOver": {
-		[]deed{aPersons("out", nil), aResource("db", everySecond, adopting)}, handEdit("out", `{"metadata":{"annotations":{"spv.no/adopt-by":"db"}}}`),
+		[]deed{aPersons("out", nil), aResource("db", everySecond, adopting)},
+		handEdit(`{"metadata":{"annotations":{"spv.no/adopt-by":"db"}}}`),
 		[]string{"Secret out Opaque adopted {password=one(db) theirs=x(kubectl)} owners= by=db,kubectl", "db True Synced Secret=out"},
 	},
 	"OfTheOriginal": {
-		[]deed{anUnattended("db"), anOriginal("password", "db")}, attending("db"),
+		[]deed{anUnattended("db"), anOriginal("password", "db")},
+		attending("db"),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"OfTheOriginalShared": {
-		[]deed{anUnattended("db"), anUnattended("user", atKey("user")), anOriginal("password,user", "db", "user")}, inOrder(attending("db"), attending("user")),
+		[]deed{anUnattended("db"), anUnattended("user", atKey("user")), anOriginal("password,user", "db", "user")},
+		inOrder(attending("db"), attending("user")),
 		[]string{"Secret out Opaque {password=one(db) user=one(user)} owners=db,user by=db,user", "db True Synced Secret=out", "user True Synced Secret=out"},
 	},
 	"OfTheOriginalWithAnOldKey": {
-		[]deed{anUnattended("db"), anOriginal("password,old", "db")}, attending("db"),
+		[]deed{anUnattended("db"), anOriginal("password,old", "db")},
+		attending("db"),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"OwnersStripped": {
-		[]deed{aResource("db")}, handEdit("out", `{"metadata":{"ownerReferences":null}}`),
+		[]deed{aResource("db")},
+		handEdit(`{"metadata":{"ownerReferences":null}}`),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"EditedByHand": {
-		[]deed{aResource("db")}, handEdit("out", `{"data":{"password":"eA==","theirs":"eA=="}}`),
+		[]deed{aResource("db")},
+		handEdit(`{"data":{"password":"eA==","theirs":"eA=="}}`),
 		[]string{"Secret out Opaque {password=one(db) theirs=x(kubectl)} owners= by=db,kubectl", "db True Synced Secret=out"},
 	},
 	"KeyRemovedByHand": {
-		[]deed{aResource("db")}, handEdit("out", `{"data":null}`),
+		[]deed{aResource("db")},
+		handEdit(`{"data":null}`),
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
 	},
 	"OutputDeletedByHand": {
-		[]deed{aResource("db")}, func(ctx context.Context, l *life) error {
+		[]deed{aResource("db")},
+		func(ctx context.Context, l *life) error {
 			return admin.Delete(ctx, &corev1.Secret{ObjectMeta: l.meta("out")})
 		},
 		[]string{"Secret out Opaque {password=one(db)} owners=db by=db", "db True Synced Secret=out"},
@@ -214,9 +242,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	const rounds, longest = 3, 400 * time.Millisecond
 	number := *lifecycleSeed
 	if number == 0 {
-		number = rand.Uint64() //nolint:gosec // any will do
+		number = rand.Uint64()
 	}
-	moments := rand.New(rand.NewPCG(number, 0)) //nolint:gosec // to be had again
+	moments := rand.New(rand.NewPCG(number, 0))
 	vaults, run := lifecycleVaults(t)
 	program := run()
 	for round := range rounds {
@@ -527,10 +555,10 @@ func aPersons(name string, annotations map[string]string) deed {
 	}
 }
 
-// handEdit is what a person does to a Secret.
-func handEdit(name, patch string) deed {
+// handEdit is what a person does to the Secret out.
+func handEdit(patch string) deed {
 	return func(ctx context.Context, l *life) error {
-		return admin.Patch(ctx, &corev1.Secret{ObjectMeta: l.meta(name)}, client.RawPatch(types.MergePatchType, []byte(patch)), client.FieldOwner("kubectl"))
+		return admin.Patch(ctx, &corev1.Secret{ObjectMeta: l.meta("out")}, client.RawPatch(types.MergePatchType, []byte(patch)), client.FieldOwner("kubectl"))
 	}
 }
 

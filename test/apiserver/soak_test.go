@@ -46,9 +46,9 @@ const soakObjects = 60
 // partial or older than it has been, and at the end each equals its vault object.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	seedOf := uint64(time.Now().UnixNano()) //nolint:gosec // any number does
+	seedOf := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seedOf)
-	s := newSoak(t, rand.New(rand.NewPCG(seedOf, 0))) //nolint:gosec // chaos needs no secrecy
+	s := newSoak(t, rand.New(rand.NewPCG(seedOf, 0)))
 	watched := s.observe(t)
 	for end := time.Now().Add(soakTime(t)); time.Now().Before(end); {
 		s.step(t)
@@ -159,7 +159,7 @@ func (s *soak) equals(t *testing.T, name string, n int) {
 
 // observe looks at every state that any output is ever in, until the returned
 // function is called.
-func (s *soak) observe(t *testing.T) (stop func()) {
+func (s *soak) observe(t *testing.T) func() {
 	t.Helper()
 	c, err := client.NewWithWatch(adminConfig, client.Options{Scheme: cluster.Scheme()})
 	if err != nil {
