@@ -86,7 +86,10 @@ func New(p Parts) *Reconciler { return &Reconciler{Parts: p} }
 // this is for whoever forgets.
 const readTimeout = 30 * time.Second
 
-var errStatus = errors.New("the status could not be written")
+var (
+	errStatus = errors.New("the status could not be written")
+	errGone   = errors.New("the resource is gone, or about to be")
+)
 
 // Reconcile gathers facts, decides, applies, and reports. Only Decide thinks.
 func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (reconcile.Result, error) {
@@ -100,6 +103,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultS
 	switch {
 	case ctx.Err() != nil: // a read that our own end cut short says nothing
 		return reconcile.Result{}, ctx.Err()
+	case errors.Is(err, errGone):
+		return reconcile.Result{}, nil
 	case unseen != nil:
 		return r.report(ctx, akvs, facts.Unseen(*unseen, err))
 	case err != nil:
@@ -129,8 +134,11 @@ func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecr
 	if slices.ContainsFunc(facts.Outputs, func(o plan.Output) bool { return o.Stripped(akvs.UID) }) {
 		// Whoever deletes with --cascade=orphan has the owners taken away first, and
 		// our cache may not know of it yet.
-		if lives, err := r.Lives(ctx, akvs); err != nil || !lives {
+		switch lives, err := r.Lives(ctx, akvs); {
+		case err != nil:
 			return facts, nil, err
+		case !lives:
+			return facts, nil, errGone
 		}
 	}
 	for _, ref := range facts.Reads() {

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -51,6 +52,7 @@ type stage struct {
 	writes   int // requests to the API server that change anything
 	fail     error
 	now      time.Time
+	others   alone
 	sut      reconcile.Reconciler
 }
 
@@ -73,7 +75,7 @@ func newStage(t *testing.T) *stage {
 		Vault: s.vault, Outputs: cluster.NewOutputs(s.cluster, s.cluster), Status: s.cluster.Status(), Events: s.events,
 		Metrics:   controller.NewMetrics(s.registry),
 		Clock:     func() time.Time { return s.now },
-		Resources: alone{},
+		Resources: &s.others,
 		Settings:  func() plan.Settings { return plan.Settings{Interval: time.Hour} },
 		Pace:      rate.NewLimiter(rate.Inf, 1),
 	}))
@@ -81,13 +83,15 @@ func newStage(t *testing.T) *stage {
 }
 
 // alone is a cluster in which nobody else asks for an output.
-type alone struct{}
+type alone struct{ gone bool }
 
 func (alone) Rivals(context.Context, *v2beta1.AzureKeyVaultSecret, plan.Output) ([]plan.Rival, error) {
 	return nil, nil
 }
 
-func (alone) Lives(context.Context, *v2beta1.AzureKeyVaultSecret) (bool, error) { return true, nil }
+func (a alone) Lives(context.Context, *v2beta1.AzureKeyVaultSecret) (bool, error) {
+	return !a.gone, nil
+}
 
 // interceptors count the writes, and fail them on demand.
 func (s *stage) interceptors() interceptor.Funcs {
@@ -311,6 +315,29 @@ func TestReconcileLeavesAForeignSecretAlone(t *testing.T) {
 	}
 	if got := s.ready(t); got != "False OutputTaken" {
 		t.Errorf("Ready is %s", got)
+	}
+}
+
+// Owners are taken away first when a resource is deleted with --cascade=orphan; a
+// cache that has not heard of it must not have us put them back.
+func TestReconcileAsksBeforeItOwnsAgain(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.put("one")
+	s.settled(t)
+	out := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "out"}}
+	if err := s.cluster.Patch(t.Context(), out, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"ownerReferences":null}}`))); err != nil {
+		t.Fatal(err)
+	}
+	s.others.gone = true
+	writes := s.writes
+	if res, err := s.reconcile(t); err != nil || s.writes != writes {
+		t.Errorf("result %v, error %v, %d writes", res, err, s.writes-writes)
+	}
+	s.others.gone = false
+	s.settled(t)
+	if err := s.cluster.Get(t.Context(), client.ObjectKeyFromObject(out), out); err != nil || len(out.OwnerReferences) != 1 {
+		t.Errorf("error %v, owners %v", err, out.OwnerReferences)
 	}
 }
 
