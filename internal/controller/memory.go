@@ -70,10 +70,10 @@ func (d *damper) wait(akvs *v2beta1.AzureKeyVaultSecret, now time.Time) time.Dur
 
 // delay doubles with every repair beyond the free ones.
 func (r repairs) delay() time.Duration {
-	if r.n <= freeRepairs {
+	if r.n < freeRepairs {
 		return 0
 	}
-	return min(time.Second<<min(r.n-freeRepairs-1, 10), maxDamping)
+	return min(time.Second<<min(r.n-freeRepairs, 10), maxDamping)
 }
 
 // note takes a decision's writes for repairs if they bring no other version and no

@@ -30,7 +30,6 @@ func TestReconcileDampsAFight(t *testing.T) {
 			t.Fatalf("not repaired at once: %q", got)
 		}
 	}
-	undo() // the sixth repair is done, and the next has to wait
 	s.undone(t)
 	before := len(s.vault.Reads())
 	if res, err := s.reconcile(t); err != nil || res.RequeueAfter <= 0 || len(s.vault.Reads()) != before {
