@@ -45,7 +45,7 @@ const (
 // +kubebuilder:printcolumn:name="ConfigMap Name",type=string,priority=1,JSONPath=`.status.configMapName`,description="The ConfigMap that is kept equal to it"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the output is what the vault holds"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Why, in one word"
-// +kubebuilder:printcolumn:name="Last Synched",type=date,JSONPath=`.status.lastAzureUpdate`,description="When the output last changed"
+// +kubebuilder:printcolumn:name="Last Synched",type=date,JSONPath=`.status.lastAzureUpdate`,description="When the output last changed, or was confirmed with another version"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type AzureKeyVaultSecret struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -243,12 +243,12 @@ type OutputOptions struct {
 	// +kubebuilder:validation:XValidation:rule="!self.exists(k, k.matches('^([^/]*[.])?(kubernetes|k8s)[.]io/'))",message="annotations below kubernetes.io and k8s.io make Kubernetes act; they cannot be set on an output"
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Immutable outputs cannot be edited. A new value replaces the whole object,
-	// and pods that use it must be restarted.
+	// and pods that use it must be restarted. Nobody else may keep data in it.
 	// +optional
 	Immutable bool `json:"immutable,omitempty"`
-	// Adopt keeps keys in an object that exists already and carries the annotation
-	// spv.no/adopt-by with the name of this AzureKeyVaultSecret. What else is in it
-	// stays, also when the AzureKeyVaultSecret is deleted.
+	// Adopt keeps keys in an object that exists already, while its annotation
+	// spv.no/adopt-by names this AzureKeyVaultSecret. What else is in it stays, also
+	// when the AzureKeyVaultSecret is deleted. It cannot be immutable.
 	// +optional
 	Adopt bool `json:"adopt,omitempty"`
 }
@@ -300,17 +300,18 @@ type AzureKeyVaultSecretStatus struct {
 	// SecretName is the Secret that was last written.
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
-	// SecretHash changes when the Secret does. It is made of version and spec,
-	// never of the value.
+	// SecretHash is made of the object's version and the spec, never of the value.
+	// It changes with them, also where the Secret stays as it is.
 	// +optional
 	SecretHash string `json:"secretHash,omitempty"`
 	// ConfigMapName is the ConfigMap that was last written.
 	// +optional
 	ConfigMapName string `json:"configMapName,omitempty"`
-	// ConfigMapHash changes when the ConfigMap does, as SecretHash.
+	// ConfigMapHash is for the ConfigMap what SecretHash is for the Secret.
 	// +optional
 	ConfigMapHash string `json:"configMapHash,omitempty"`
-	// LastAzureUpdate is when the output last changed.
+	// LastAzureUpdate is when the output last changed, or was confirmed with another
+	// version of the object.
 	// +optional
 	LastAzureUpdate *metav1.Time `json:"lastAzureUpdate,omitempty"`
 }

@@ -39,14 +39,14 @@ func ParseController(args []string, getenv func(string) string, output io.Writer
 	var c Controller
 	var ignored time.Duration
 	o := newOptions("azure-keyvault-controller",
-		"azure-keyvault-controller keeps Kubernetes Secrets equal to objects in Azure Key Vault.", output)
+		"azure-keyvault-controller keeps Kubernetes Secrets and ConfigMaps equal to objects in Azure Key Vault.", output)
 	c.Azure.declare(o)
 	o.text(&c.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
 	o.text(&c.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
 	o.text(&c.Namespace, "namespace", "RUNTIME_NAMESPACE", "", "namespace of the Lease, and the one that is watched when not all are; the pod's own when left out")
 	o.boolean(&c.AllNamespaces, "watch-all-namespaces", "WATCH_ALL_NAMESPACES", true, "care for AzureKeyVaultSecrets in all namespaces, or in --namespace alone")
 	o.text(&c.ObjectLabels, "object-labels", "OBJECT_LABELS", "", "care only for AzureKeyVaultSecrets with these labels, as key=value,key2=value2")
-	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is read from its vault, give or take a tenth; 0 reads only when an AzureKeyVaultSecret or its Secret changes")
+	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is read from its vault, give or take a tenth; 0 reads only when an AzureKeyVaultSecret, or its Secret or ConfigMap, changes")
 	o.duration(&ignored, "kube-resync-period", "", 30*time.Second, "accepted for older manifests; has no effect")
 	o.duration(&c.MinRefresh, "min-refresh-interval", "MIN_REFRESH_INTERVAL", 30*time.Second, "the shortest spec.refresh.interval that is honoured; a shorter one counts as this")
 	o.duration(&c.ExpiryWarning, "expiry-warning", "EXPIRY_WARNING", 720*time.Hour, "how long before its expiry an object counts as near it; 0 warns of nothing")
