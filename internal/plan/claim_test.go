@@ -22,6 +22,19 @@ func claiming(o *plan.Observed, change ...func(*world)) world {
 	}}, change...)...)
 }
 
+// asking makes b, if it is an owner, ask for the output too.
+func asking(f *world) {
+	if f.Observed.OwnedBy("uid-b") {
+		f.Rivals = []plan.Rival{youngerB}
+	}
+}
+
+// consented is with adoption asked for and granted.
+func consented(f *world) {
+	f.AKVS.Spec.Output.Secret.Adopt = true
+	f.Observed.Annotations = map[string]string{v2beta1.AdoptAnnotation: "a"}
+}
+
 // Whose fields become ours: those of the original whole, unless another owner has
 // not had his turn, or the output was somebody's before.
 func TestWriteTakesOver(t *testing.T) {
@@ -50,7 +63,11 @@ func TestWriteTakesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := decide(claiming(tc.observed))
+			w := claiming(tc.observed, asking)
+			if w.Observed.Labels[v2beta1.AdoptedLabel] != "" {
+				consented(&w)
+			}
+			in := decide(w)
 			if write(in) == nil {
 				t.Fatalf("nothing is written: %v", said(in))
 			}
@@ -118,7 +135,7 @@ func TestDecideWhatIsMadeAnew(t *testing.T) {
 	if write(in) == nil || write(in).Replace == nil {
 		t.Errorf("a namesake's: write %+v, said %v", write(in), said(in))
 	}
-	in = decide(claiming(typed(asAdopted(holding(map[string][]string{"password": {"akvs-uid-a"}})), corev1.SecretTypeTLS)))
+	in = decide(claiming(typed(asAdopted(holding(map[string][]string{"password": {"akvs-uid-a"}})), corev1.SecretTypeTLS), consented))
 	if write(in) != nil || ready(t, in).Reason != v2beta1.ReasonOutputConflict {
 		t.Errorf("an adopted one: write %+v, said %v", write(in), said(in))
 	}
