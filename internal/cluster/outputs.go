@@ -89,15 +89,23 @@ func (o *Outputs) Apply(ctx context.Context, w plan.Write) error {
 // apply returns the object as this very write left it, managed fields included,
 // which the typed configuration would drop.
 func (o *Outputs) apply(ctx context.Context, config any, options ...client.ApplyOption) (*unstructured.Unstructured, error) {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
+	u, err := fieldsOnly(config)
 	if err != nil {
-		return nil, plan.ErrWrite // the converter's error may quote what it was given
+		return nil, err
 	}
-	u := &unstructured.Unstructured{Object: fields}
 	if err := o.writer.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), options...); err != nil {
 		return nil, translate(err)
 	}
 	return u, nil
+}
+
+// fieldsOnly has what the configuration sets and nothing else.
+func fieldsOnly(config any) (*unstructured.Unstructured, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(config)
+	if err != nil {
+		return nil, plan.ErrWrite // the converter's error may quote what it was given
+	}
+	return &unstructured.Unstructured{Object: fields}, nil
 }
 
 // desired is what a write applies.

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"maps"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/akv2k8s/akv2k8s/internal/plan"
@@ -26,9 +26,7 @@ func (o *Outputs) replace(ctx context.Context, w plan.Write) error {
 	successor.UID, successor.ResourceVersion = "", ""
 	successor.Labels = merged(w.Replace.Labels, w.Labels)
 	successor.Annotations = merged(w.Replace.Annotations, w.Annotations)
-	rehearsal := successor
-	rehearsal.Name = rehearsalName(w.Name)
-	if _, err := o.apply(ctx, desired(rehearsal), client.FieldOwner(plan.CarrierManager), client.DryRunAll); err != nil {
+	if err := o.rehearse(ctx, successor); err != nil {
 		return err
 	}
 	key := types.NamespacedName{Namespace: w.Namespace, Name: w.Name}
@@ -37,6 +35,24 @@ func (o *Outputs) replace(ctx context.Context, w plan.Write) error {
 	}
 	// From here on there is a gap, and our own end must not make it longer.
 	return o.remake(context.WithoutCancel(ctx), successor)
+}
+
+// rehearse creates the successor without keeping it. The API server asks every
+// admission policy and quota before it finds that the name is taken, and that it is
+// must be all that it says.
+func (o *Outputs) rehearse(ctx context.Context, w plan.Write) error {
+	u, err := fieldsOnly(desired(w))
+	if err != nil {
+		return err
+	}
+	err = o.writer.Create(ctx, u, client.FieldOwner(plan.CarrierManager), client.DryRunAll)
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return nil
+	case err == nil: // it is gone
+		return plan.ErrChanged
+	}
+	return translate(err)
 }
 
 func (o *Outputs) remake(ctx context.Context, w plan.Write) error {
@@ -61,11 +77,4 @@ func merged(a, b map[string]string) map[string]string {
 	}
 	maps.Copy(out, b)
 	return out
-}
-
-// rehearsalName is a name that nobody has; 253 characters are the most that one may
-// have.
-func rehearsalName(name string) string {
-	const most = 253 - 9
-	return name[:min(len(name), most)] + "-" + rand.String(8)
 }

@@ -11,9 +11,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -30,11 +32,12 @@ type script struct {
 	asked   []string
 	fail    map[string]error // by the beginning of what is asked
 	joined  bool             // others have fields in what is applied
+	gone    bool             // there is nothing to replace
 	then    func(asked string, ctx context.Context)
 }
 
 func (s *script) outputs() *cluster.Outputs {
-	c := newClient(interceptor.Funcs{Get: s.get, Patch: s.patch, Apply: s.apply, Delete: s.delete})
+	c := newClient(interceptor.Funcs{Get: s.get, Patch: s.patch, Apply: s.apply, Create: s.create, Delete: s.delete})
 	return cluster.NewOutputs(c, c)
 }
 
@@ -110,9 +113,6 @@ func (s *script) apply(ctx context.Context, _ client.WithWatch, config runtime.A
 	if u.GetResourceVersion() != "" {
 		what += " upon " + u.GetResourceVersion()
 	}
-	if len(o.DryRun) > 0 {
-		what = "rehearse" + strings.TrimPrefix(what, "apply")
-	}
 	if err := s.note(ctx, what); err != nil {
 		return err
 	}
@@ -135,6 +135,24 @@ func unstructuredOf(config runtime.ApplyConfiguration) *unstructured.Unstructure
 		panic(fmt.Sprintf("an unexpected %T", config))
 	}
 	return &unstructured.Unstructured{Object: u.UnstructuredContent()}
+}
+
+// create is a rehearsal, of which the name is all that is wrong.
+func (s *script) create(ctx context.Context, _ client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+	var o client.CreateOptions
+	o.ApplyOptions(opts)
+	u, ok := object.(*unstructured.Unstructured)
+	if !ok || len(o.DryRun) == 0 {
+		return fmt.Errorf("an unexpected creation of %T", object)
+	}
+	s.sent = append(s.sent, u.DeepCopy().Object)
+	if err := s.note(ctx, "rehearse by "+o.FieldManager); err != nil {
+		return err
+	}
+	if s.gone {
+		return nil
+	}
+	return apierrors.NewAlreadyExists(schema.GroupResource{Resource: "secrets"}, "out")
 }
 
 func (s *script) delete(ctx context.Context, _ client.WithWatch, _ client.Object, opts ...client.DeleteOption) error {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -63,7 +64,11 @@ func (d Directory) Rivals(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret
 	var out []plan.Rival
 	for i := range found {
 		if other := &found[i]; other.UID != akvs.UID && other.DeletionTimestamp.IsZero() {
-			out = append(out, plan.Rival{Name: other.Name, UID: other.UID, Created: other.CreationTimestamp})
+			ready := meta.FindStatusCondition(other.Status.Conditions, v2beta1.ConditionReady)
+			out = append(out, plan.Rival{
+				Name: other.Name, UID: other.UID, Created: other.CreationTimestamp,
+				Disputed: ready != nil && ready.Reason == v2beta1.ReasonOutputConflict,
+			})
 		}
 	}
 	return out, nil

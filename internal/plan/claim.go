@@ -182,7 +182,7 @@ func (f Facts) takeOver(o Output, adopted bool) *TakeOver {
 		}
 	}
 	from := f.predecessors(o)
-	waiting := slices.ContainsFunc(o.Rivals, func(r Rival) bool { return !seen.has(Manager(r.UID)) })
+	waiting := slices.ContainsFunc(o.Rivals, func(r Rival) bool { return !r.Disputed && !seen.has(Manager(r.UID)) })
 	if waiting || adopted {
 		t.Named = append(t.Named, from...)
 	} else {

@@ -39,6 +39,9 @@ type Rival struct {
 	Name    string
 	UID     types.UID
 	Created metav1.Time
+	// Disputed is one that was told that the output is not its to write: nobody need
+	// wait for it.
+	Disputed bool
 }
 
 // ObserveSecret takes ownership of the Secret.

@@ -586,6 +586,7 @@ func TestDecideTakesOverNoPartOfOthers(t *testing.T) {
 		"OwnerAsksElse": {append(ownedBy("a", "uid-a"), ownedBy("b", "uid-b")...), nil, false, whole},
 		"Stripped":      {nil, []plan.Rival{elderB}, false, named},
 		"StrippedAlone": {nil, nil, false, whole},
+		"OtherDisputed": {ownedBy("a", "uid-a"), []plan.Rival{{Name: "b", UID: "uid-b", Disputed: true}}, false, whole},
 		"StrippedLast":  {nil, []plan.Rival{elderB}, true, whole},
 	} {
 		t.Run(name, func(t *testing.T) {
