@@ -56,7 +56,10 @@ func TestAReplacementThatMustNotBe(t *testing.T) {
 			func(_ *testing.T, s *stage) { s.vault.Fail(vault.Reference{}, nil) },
 		},
 		"Policy": {
-			func(t *testing.T, s *stage) { t.Helper(); s.forbid(t, "!(object.metadata.name in ['out', 'probe']) || object.type != 'kubernetes.io/tls'") },
+			func(t *testing.T, s *stage) {
+				t.Helper()
+				s.forbid(t, "!(object.metadata.name in ['out', 'probe']) || object.type != 'kubernetes.io/tls'")
+			},
 			"False ApplyFailed", "Secret out: the API server, a quota or an admission policy refuses it",
 			func(t *testing.T, s *stage) { t.Helper(); s.allow(t) },
 		},
