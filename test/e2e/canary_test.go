@@ -33,9 +33,11 @@ func sample(g *garden, r reach) []byte {
 func theSearchFindsEveryForm(s *story) {
 	g := &garden{}
 	part := sample(g, inProcess)
-	g.plant(plant{name: "a sample", parts: [][]byte{part}})
+	// Numbers of a key are bytes of any kind, which JSON writes as any other text's.
+	g.plant(plant{name: "a sample", parts: [][]byte{part, []byte("\xff\xfe\xff&&<>\x00\x01")}})
 	d := newDetector(g.all())
-	noise := strings.Repeat("level=DEBUG msg=\"nothing to see\" uid=0c4ba9d1-5d0e-4a6c-8a6b-1f3f5f0c2a11\n", 50)
+	noise := strings.Repeat("level=DEBUG msg=\"nothing to see\" uid=0c4ba9d1-5d0e-4a6c-8a6b-1f3f5f0c2a11\n", 50) +
+		`{"rule": "a \u0026\u0026 b \u003c\u003e", "text": "\ufffd\ufffd\ufffd\u0000\u0001"}`
 	if found := d.in([]byte(noise)); found != "" {
 		s.Errorf("found in noise: %s", found)
 	}
