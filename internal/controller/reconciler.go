@@ -101,8 +101,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultS
 	}
 	facts, unseen, err := r.gather(ctx, akvs)
 	switch {
-	case ctx.Err() != nil: // a read that our own end cut short says nothing
-		return reconcile.Result{}, ctx.Err()
+	case ctx.Err() != nil:
+		return reconcile.Result{}, nil //nolint:nilerr // a read that our own end cut short says nothing
 	case errors.Is(err, errGone):
 		return reconcile.Result{}, nil
 	case unseen != nil:

@@ -33,6 +33,10 @@ func (f Facts) options(kind render.Kind) v2beta1.OutputOptions {
 // reserved are the labels and annotations that make Kubernetes act, and our own.
 var reserved = regexp.MustCompile(`^([^/]*\.)?(kubernetes\.io|k8s\.io|spv\.no)/`)
 
+// own are ours; labels of Kubernetes' domains, such as app.kubernetes.io/name, are
+// anybody's.
+var own = regexp.MustCompile(`^([^/]*\.)?spv\.no/`)
+
 // tools are the labels and annotations by which kubectl, Helm, Argo CD and Flux
 // know what they applied. On an output they would have it pruned, or shown as a
 // difference.
@@ -70,7 +74,7 @@ func (f Facts) metadata(o Output, m marks) (map[string]string, map[string]string
 	options := f.options(o.Kind)
 	labels, annotations := options.Labels, options.Annotations
 	if labels == nil {
-		labels = carried(f.AKVS.Labels, regexp.MustCompile(`^([^/]*\.)?spv\.no/`))
+		labels = carried(f.AKVS.Labels, own)
 	}
 	if annotations == nil {
 		annotations = carried(f.AKVS.Annotations, reserved)
