@@ -5,11 +5,13 @@ package emulator_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/akv2k8s/akv2k8s/emulator/admin"
 	"github.com/akv2k8s/akv2k8s/emulator/emulatortest"
+	"github.com/akv2k8s/akv2k8s/emulator/seed"
 )
 
 // What the page shows is what the emulator takes: its seeds are read, its endpoints exist and no other does.
@@ -34,6 +36,14 @@ func TestDocumentation(t *testing.T) {
 				emulatortest.Start(t, each[1])
 			}
 		})
+	}
+	for _, kind := range seed.FaultKinds() {
+		row := regexp.MustCompile("(?m)^\\| `" + string(kind) + "` \\|.*\\| (yes)? ?\\|$").FindStringSubmatch(page)
+		if row == nil {
+			t.Errorf("the page does not list the fault %s", kind)
+		} else if said := row[1] == "yes"; said != slices.Contains(seed.SignInFaultKinds(), kind) {
+			t.Errorf("the page says of the fault %s that a sign-in has it: %v", kind, said)
+		}
 	}
 	for _, endpoint := range admin.Endpoints() {
 		if !strings.Contains(page, "| `"+endpoint+"` |") {

@@ -23,6 +23,8 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/emulator/admin"
 	"github.com/akv2k8s/akv2k8s/emulator/entra"
+	"github.com/akv2k8s/akv2k8s/emulator/eventgrid"
+	"github.com/akv2k8s/akv2k8s/emulator/fault"
 	"github.com/akv2k8s/akv2k8s/emulator/imds"
 	"github.com/akv2k8s/akv2k8s/emulator/keyvault"
 	"github.com/akv2k8s/akv2k8s/emulator/pki"
@@ -54,12 +56,16 @@ type Emulator struct {
 	Vaults *keyvault.Server
 	// Authority signs the tokens.
 	Authority *entra.Authority
+	// Events puts what happens in the vaults into queues.
+	Events *eventgrid.Publisher
 
-	ca       *pki.CA
-	servers  []*http.Server
-	addrs    map[string]string
-	counters *counters
-	failed   chan error
+	ca           *pki.CA
+	servers      []*http.Server
+	addrs        map[string]string
+	counters     *counters
+	signInFaults fault.Set
+	proxy        *proxy.Proxy
+	failed       chan error
 }
 
 // Start listens and serves until Close.
@@ -75,15 +81,23 @@ func Start(ctx context.Context, cfg Config) (*Emulator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the login hosts: %w", err)
 	}
-	vaults, err := keyvault.New(keyvault.Config{
-		Vaults: cfg.Seed.Vaults, Principals: objectIDs(principals), Verify: verifier(authority), Log: cfg.Log,
+	e := &Emulator{
+		Authority: authority, Events: newEvents(cfg, authority), ca: cfg.CA, addrs: map[string]string{}, counters: newCounters(),
+		failed: make(chan error, 4),
+	}
+	e.proxy = proxy.New(proxy.Config{
+		Hosts: append(append([]string{}, LoginHosts...), vaultPatterns...), Dial: e.dial, Exists: e.exists,
+		Route: e.Events.Route, Plain: map[string]http.Handler{imds.Host: e.metadata()},
+	})
+	e.Vaults, err = keyvault.New(keyvault.Config{
+		Vaults: cfg.Seed.Vaults, Principals: objectIDs(principals), Verify: verifier(authority), Cut: e.proxy.Cut, Log: cfg.Log,
+		Created: e.Events.Created,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("filling the vaults: %w", err)
 	}
-	e := &Emulator{
-		Vaults: vaults, Authority: authority, ca: cfg.CA, addrs: map[string]string{}, counters: newCounters(),
-		failed: make(chan error, 4),
+	if err := e.SetSignInFaults(cfg.Seed.SignIn.Faults); err != nil {
+		return nil, fmt.Errorf("setting the faults of the sign-in: %w", err)
 	}
 	if err := e.listen(ctx, cfg); err != nil {
 		return nil, errors.Join(err, e.Close(ctx))
@@ -93,13 +107,9 @@ func Start(ctx context.Context, cfg Config) (*Emulator, error) {
 
 // listen opens the four listeners.
 func (e *Emulator) listen(ctx context.Context, cfg Config) error {
-	metadata := e.counters.signIns(imds.Handler(e.Authority))
-	forward := proxy.New(proxy.Config{
-		Hosts: append(append([]string{}, LoginHosts...), vaultPatterns...), Dial: e.dial, Exists: e.exists,
-		Plain: map[string]http.Handler{imds.Host: metadata},
-	})
 	back := admin.Handler(admin.Config{
-		Vaults: e.Vaults, CAPEM: e.ca.PEM(), Counters: e.Counters, Reset: e.ResetCounters, RevokeTokens: e.Authority.RevokeTokens,
+		Vaults: e.Vaults, Events: e.Events, CAPEM: e.ca.PEM(), Counters: e.Counters, Reset: e.ResetCounters,
+		RevokeTokens: e.Authority.RevokeTokens, SignIn: e.SignIn, SetSignInFaults: e.SetSignInFaults,
 	})
 	// HTTP/1.1 only: a client's connections can then be counted and reset one by one.
 	secure := e.ca.TLSConfig()
@@ -110,8 +120,8 @@ func (e *Emulator) listen(ctx context.Context, cfg Config) error {
 		tls           *tls.Config
 	}{
 		{"https", cfg.HTTPSAddress, e.front(), secure},
-		{"imds", cfg.IMDSAddress, metadata, nil},
-		{"proxy", cfg.ProxyAddress, forward, nil},
+		{"imds", cfg.IMDSAddress, e.metadata(), nil},
+		{"proxy", cfg.ProxyAddress, e.proxy, nil},
 		{"admin", cfg.AdminAddress, back, nil},
 	} {
 		if err := e.serve(ctx, cfg.Log, each.name, each.address, each.handler, each.tls); err != nil {
@@ -150,9 +160,12 @@ func (e *Emulator) serve(ctx context.Context, log *slog.Logger, name, address st
 	return nil
 }
 
+// metadata is the instance metadata service.
+func (e *Emulator) metadata() http.Handler { return e.signIn(imds.Handler(e.Authority), imds.Refuse) }
+
 // front sends a request to the login hosts or to the vaults, by the name it was sent to.
 func (e *Emulator) front() http.Handler {
-	login := e.counters.signIns(e.Authority.Handler())
+	login := e.signIn(e.Authority.Handler(), e.Authority.Refuse)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if e.Vaults.HasVault(r.Host) {
 			e.Vaults.ServeHTTP(w, r)
@@ -168,7 +181,7 @@ func (e *Emulator) dial(ctx context.Context) (net.Conn, error) {
 }
 
 func (e *Emulator) exists(host string) bool {
-	return slices.Contains(LoginHosts, host) || e.Vaults.HasVault(host)
+	return slices.Contains(LoginHosts, host) || e.Vaults.Resolves(host)
 }
 
 // local is a listener's address as this machine reaches it.
@@ -198,9 +211,12 @@ func (e *Emulator) IMDSAddress() string { return e.local("imds") }
 // Failed delivers the error of a listener that ended by itself.
 func (e *Emulator) Failed() <-chan error { return e.failed }
 
-// Close stops serving; requests under way may finish until ctx ends.
+// Close stops serving; requests under way may finish until ctx ends, and those that faults hold are let go.
 func (e *Emulator) Close(ctx context.Context) error {
+	defer e.Events.Close()
 	var errs []error
+	e.signInFaults.Replace(nil)
+	e.Vaults.Release()
 	for _, server := range slices.Backward(e.servers) {
 		if err := server.Shutdown(ctx); err != nil {
 			errs = append(errs, server.Close())

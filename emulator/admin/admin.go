@@ -15,7 +15,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/akv2k8s/akv2k8s/emulator/eventgrid"
 	"github.com/akv2k8s/akv2k8s/emulator/keyvault"
 	"github.com/akv2k8s/akv2k8s/emulator/seed"
 )
@@ -30,11 +32,21 @@ type Counters struct {
 	SignIns map[string]int `json:"signIns"`
 	// Connections are accepted connections by listener: https, proxy, imds.
 	Connections map[string]int `json:"connections"`
+	// Events are those of the vaults that go into queues.
+	Events eventgrid.Counts `json:"events"`
+}
+
+// SignIn says how the login hosts and the metadata service misbehave.
+type SignIn struct {
+	Faults []seed.Fault `json:"faults"`
+	// Hanging is how many requests a hang fault holds now.
+	Hanging int `json:"hanging"`
 }
 
 // Config is what Handler needs.
 type Config struct {
 	Vaults *keyvault.Server
+	Events *eventgrid.Publisher
 	// CAPEM is the emulator's CA certificate.
 	CAPEM []byte
 	// Counters and Reset read and clear the counters of all listeners.
@@ -42,6 +54,9 @@ type Config struct {
 	Reset    func()
 	// RevokeTokens makes all access tokens issued so far invalid.
 	RevokeTokens func()
+	// SignIn reads and SetSignInFaults replaces the faults of the login hosts and the metadata service.
+	SignIn          func() SignIn
+	SetSignInFaults func([]seed.Fault) error
 }
 
 // endpoint answers a request; a nil result is 204.
@@ -55,12 +70,23 @@ var endpoints = map[string]endpoint{
 	"GET /v1/vaults/{vault}/certificates/{name}":            readCertificate,
 	"PUT /v1/vaults/{vault}/certificates/{name}":            putCertificate,
 	"POST /v1/vaults/{vault}/certificates/{name}/rotate":    rotate,
-	"PATCH /v1/vaults/{vault}/{kind}/{name}":                enable,
+	"PATCH /v1/vaults/{vault}/{kind}/{name}":                change,
 	"DELETE /v1/vaults/{vault}/{kind}/{name}":               remove,
 	"POST /v1/vaults/{vault}/deleted/{kind}/{name}/recover": recoverDeleted,
 	"PUT /v1/vaults/{vault}/permissions":                    setPermissions,
 	"PUT /v1/vaults/{vault}/faults":                         setFaults,
 	"DELETE /v1/vaults/{vault}/faults":                      clearFaults,
+	"PUT /v1/event-grid":                                    subscribeAll,
+	"DELETE /v1/event-grid":                                 unsubscribeAll,
+	"PUT /v1/vaults/{vault}/event-grid":                     subscribe,
+	"DELETE /v1/vaults/{vault}/event-grid":                  unsubscribe,
+	"POST /v1/vaults/{vault}/{kind}/{name}/event":           publish,
+	"PUT /v1/vaults/{vault}/limit":                          setLimit,
+	"DELETE /v1/vaults/{vault}/limit":                       clearLimit,
+	"PUT /v1/vaults/{vault}/clock":                          setClock,
+	"GET /v1/sign-in":                                       readSignIn,
+	"PUT /v1/sign-in/faults":                                setSignInFaults,
+	"DELETE /v1/sign-in/faults":                             clearSignInFaults,
 	"POST /v1/tokens/revoke":                                revoke,
 	"GET /v1/counters":                                      readCounters,
 	"DELETE /v1/counters":                                   resetCounters,
@@ -185,17 +211,15 @@ func rotate(cfg Config, r *http.Request) (any, error) {
 	return versionBody{version}, err
 }
 
-func enable(cfg Config, r *http.Request) (any, error) {
-	var in struct {
-		Enabled *bool `json:"enabled"`
-	}
+func change(cfg Config, r *http.Request) (any, error) {
+	var in keyvault.Change
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	if in.Enabled == nil {
-		return nil, errors.New("enabled is missing")
+	if in.Enabled == nil && in.Tags == nil {
+		return nil, errors.New("enabled and tags are missing; one is needed")
 	}
-	return nil, cfg.Vaults.SetEnabled(r.PathValue("vault"), r.PathValue("kind"), r.PathValue("name"), *in.Enabled)
+	return nil, cfg.Vaults.Update(r.PathValue("vault"), r.PathValue("kind"), r.PathValue("name"), in)
 }
 
 func remove(cfg Config, r *http.Request) (any, error) {
@@ -217,10 +241,12 @@ func setPermissions(cfg Config, r *http.Request) (any, error) {
 	return nil, cfg.Vaults.SetPermissions(r.PathValue("vault"), in.Permissions)
 }
 
+type faultsBody struct {
+	Faults []seed.Fault `json:"faults"`
+}
+
 func setFaults(cfg Config, r *http.Request) (any, error) {
-	var in struct {
-		Faults []seed.Fault `json:"faults"`
-	}
+	var in faultsBody
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
@@ -229,6 +255,45 @@ func setFaults(cfg Config, r *http.Request) (any, error) {
 
 func clearFaults(cfg Config, r *http.Request) (any, error) {
 	return nil, cfg.Vaults.SetFaults(r.PathValue("vault"), nil)
+}
+
+func setLimit(cfg Config, r *http.Request) (any, error) {
+	var in seed.Limit
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return nil, cfg.Vaults.SetLimit(r.PathValue("vault"), &in)
+}
+
+func clearLimit(cfg Config, r *http.Request) (any, error) {
+	return nil, cfg.Vaults.SetLimit(r.PathValue("vault"), nil)
+}
+
+func setClock(cfg Config, r *http.Request) (any, error) {
+	var in struct {
+		Offset *seed.Duration `json:"offset"`
+	}
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	if in.Offset == nil {
+		return nil, errors.New("offset is missing")
+	}
+	return nil, cfg.Vaults.SetClock(r.PathValue("vault"), time.Duration(*in.Offset))
+}
+
+func readSignIn(cfg Config, _ *http.Request) (any, error) { return cfg.SignIn(), nil }
+
+func setSignInFaults(cfg Config, r *http.Request) (any, error) {
+	var in faultsBody
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return nil, cfg.SetSignInFaults(in.Faults)
+}
+
+func clearSignInFaults(cfg Config, _ *http.Request) (any, error) {
+	return nil, cfg.SetSignInFaults(nil)
 }
 
 func revoke(cfg Config, _ *http.Request) (any, error) {

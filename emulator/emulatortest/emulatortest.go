@@ -29,6 +29,8 @@ type Instance struct {
 	CAFile   string
 	CAPool   *x509.CertPool
 	AdminURL string
+	// CA signs what else is to be reached through the proxy, a queue service for one.
+	CA *pki.CA
 	// Emulator is the emulator itself, for what has no method here.
 	Emulator *emulator.Emulator
 
@@ -61,7 +63,8 @@ func Start(tb testing.TB, seedYAML string) *Instance {
 		_ = running.Close(ctx) // clients that keep connections open are cut off
 	})
 	return &Instance{
-		ProxyURL: running.ProxyURL(), AdminURL: running.AdminURL(), CAFile: caFile, CAPool: ca.Pool(), Emulator: running, tb: tb,
+		ProxyURL: running.ProxyURL(), AdminURL: running.AdminURL(), CAFile: caFile, CAPool: ca.Pool(), CA: ca, Emulator: running,
+		tb: tb,
 	}
 }
 
@@ -156,6 +159,65 @@ func (i *Instance) SetPermissions(vault string, list ...seed.Permission) {
 func (i *Instance) SetFaults(vault string, list ...seed.Fault) {
 	i.tb.Helper()
 	i.check("setting faults", i.Emulator.Vaults.SetFaults(vault, list))
+}
+
+// SendEvents puts the events of all vaults from now on into a queue, which clients then find through the proxy.
+func (i *Instance) SendEvents(to seed.EventGrid) {
+	i.tb.Helper()
+	i.check("sending events", seed.CheckEventGrid(&to))
+	i.Emulator.Events.Subscribe("", &to)
+}
+
+// Publish sends an event of an object (NewVersionCreated, NearExpiry or Expired); kind is secrets, certificates or keys.
+func (i *Instance) Publish(event, vault, kind, name string) {
+	i.tb.Helper()
+	version, err := i.Emulator.Vaults.Newest(vault, kind, name)
+	i.check("describing an object", err)
+	i.check("publishing an event", i.Emulator.Events.Publish(event, version))
+}
+
+// SetSignInFaults replaces the faults of the login hosts and the metadata service; none clears them.
+func (i *Instance) SetSignInFaults(list ...seed.Fault) {
+	i.tb.Helper()
+	i.check("setting faults of the sign-in", i.Emulator.SetSignInFaults(list))
+}
+
+// SetLimit bounds the transactions of a vault, beginning with a full bucket that refills within per; zeros stand for
+// what Key Vault grants. ClearLimit takes the limit away.
+func (i *Instance) SetLimit(vault string, transactions int, per time.Duration) {
+	i.tb.Helper()
+	limit := &seed.Limit{Transactions: transactions, Per: seed.Duration(per)}
+	i.check("setting a limit", i.Emulator.Vaults.SetLimit(vault, limit))
+}
+
+// ClearLimit takes the limit of a vault away.
+func (i *Instance) ClearLimit(vault string) {
+	i.tb.Helper()
+	i.check("clearing a limit", i.Emulator.Vaults.SetLimit(vault, nil))
+}
+
+// SetClock puts a vault's clock ahead by an offset, or back by a negative one.
+func (i *Instance) SetClock(vault string, offset time.Duration) {
+	i.tb.Helper()
+	i.check("setting a clock", i.Emulator.Vaults.SetClock(vault, offset))
+}
+
+// SetTags replaces the tags of an object; kind is secrets, certificates or keys.
+func (i *Instance) SetTags(vault, kind, name string, tags map[string]string) {
+	i.tb.Helper()
+	i.check("setting tags", i.Emulator.Vaults.Update(vault, kind, name, keyvault.Change{Tags: tags}))
+}
+
+// AwaitHanging returns once a hang fault of a vault holds at least n requests.
+func (i *Instance) AwaitHanging(vault string, n int) {
+	i.tb.Helper()
+	i.check("waiting for requests that hang", i.Emulator.Vaults.AwaitHanging(i.tb.Context(), vault, n))
+}
+
+// AwaitSignInHanging is AwaitHanging for the login hosts and the metadata service.
+func (i *Instance) AwaitSignInHanging(n int) {
+	i.tb.Helper()
+	i.check("waiting for sign-ins that hang", i.Emulator.AwaitSignInHanging(i.tb.Context(), n))
 }
 
 // Counters reads all counters; ResetCounters clears them.

@@ -49,6 +49,13 @@ func (e *aadError) body(correlation string, now time.Time) errorBody {
 	}
 }
 
+func unavailable(status int) *aadError {
+	if status == http.StatusTooManyRequests {
+		return &aadError{status, "temporarily_unavailable", 90055, "The server is temporarily too busy to handle the request. Please try again later."}
+	}
+	return &aadError{status, "temporarily_unavailable", 90033, "A transient error has occurred. Please try again."}
+}
+
 func invalidRequest(code int, format string, args ...any) *aadError {
 	return &aadError{http.StatusBadRequest, "invalid_request", code, fmt.Sprintf(format, args...)}
 }

@@ -132,6 +132,11 @@ func (a *Authority) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	respond(w, refused.status, refused.body(r.Header.Get("Client-Request-Id"), a.now()))
 }
 
+// Refuse answers as the service does while it cannot work: 429 when there are too many requests, 5xx otherwise.
+func (a *Authority) Refuse(w http.ResponseWriter, r *http.Request, status int) {
+	a.refuse(w, r, unavailable(status))
+}
+
 func respond(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store, no-cache")

@@ -50,6 +50,8 @@ type Token struct {
 type tokenClaims struct {
 	jwt.RegisteredClaims
 
+	// Audience is one string, as Entra has it, where RegisteredClaims would make an array.
+	Audience   string `json:"aud"`
 	TenantID   string `json:"tid"`
 	ObjectID   string `json:"oid"`
 	AppID      string `json:"appid"`
@@ -80,12 +82,11 @@ func (a *Authority) Issue(p Principal, resource string) (Token, error) {
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    Issuer(p.TenantID),
 			Subject:   p.ObjectID,
-			Audience:  jwt.ClaimStrings{resource},
 			IssuedAt:  jwt.NewNumericDate(issued),
 			NotBefore: jwt.NewNumericDate(issued),
 			ExpiresAt: jwt.NewNumericDate(expires),
 		},
-		TenantID: p.TenantID, ObjectID: p.ObjectID, AppID: p.ClientID, AppIDACR: "1",
+		Audience: resource, TenantID: p.TenantID, ObjectID: p.ObjectID, AppID: p.ClientID, AppIDACR: "1",
 		IdentityP: Issuer(p.TenantID), IDType: "app", UniqueID: uuid.NewString(), Version: "1.0",
 		Generation: generation,
 	})
@@ -129,12 +130,12 @@ func (a *Authority) Verify(raw string) (Claims, error) {
 		return Claims{}, ErrIssuer
 	case c.Generation != generation:
 		return Claims{}, ErrRevoked
-	case len(c.Audience) != 1:
+	case c.Audience == "":
 		return Claims{}, ErrMalformed
 	}
 	return Claims{
 		TenantID: c.TenantID, ObjectID: c.ObjectID, AppID: c.AppID,
-		Audience: c.Audience[0], Expires: c.ExpiresAt.Time,
+		Audience: c.Audience, Expires: c.ExpiresAt.Time,
 	}, nil
 }
 

@@ -42,6 +42,15 @@ func Handler(authority Authority) http.Handler {
 	return mux
 }
 
+// Refuse answers as the service does while it cannot work: 429 when there are too many requests, 5xx otherwise.
+func Refuse(w http.ResponseWriter, _ *http.Request, status int) {
+	if status == http.StatusTooManyRequests {
+		respond(w, status, errorBody{"too_many_requests", "Too many requests"})
+		return
+	}
+	respond(w, status, errorBody{"unknown", "Failed to retrieve token from the Active directory."})
+}
+
 //nolint:tagliatelle // OAuth's names
 type errorBody struct {
 	Error       string `json:"error"`

@@ -3,6 +3,7 @@
 package keyvault
 
 import (
+	"context"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
@@ -37,7 +38,10 @@ func (s *Server) fill(v *vault, spec seed.Vault) error {
 			return fmt.Errorf("key %s: %w", it.Name, err)
 		}
 	}
-	v.setFaults(spec.Faults)
+	if err := checkFaults(spec.Faults); err != nil {
+		return err
+	}
+	s.setFaults(v, spec.Faults)
 	return nil
 }
 
@@ -89,7 +93,7 @@ func (s *Server) setSecret(v *vault, it seed.Secret) (string, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	_, ver, bad := v.addSecret(it.Name, &version{
-		id: it.Version, value: it.Value, contentType: it.ContentType, attributes: s.fresh(metaAttributes(it.Meta)), tags: it.Tags,
+		id: it.Version, value: it.Value, contentType: it.ContentType, attributes: v.fresh(metaAttributes(it.Meta)), tags: it.Tags,
 	})
 	if bad != nil {
 		return "", asError(bad)
@@ -119,13 +123,13 @@ func (s *Server) putCertificate(v *vault, it seed.Certificate) (string, error) {
 	}
 	var from *issuer
 	if it.Chain > 1 {
-		made, err := newIssuer(it.Name, it.Chain-1, keyRequest{Type: p.Key.Type, Size: p.Key.Size, Curve: p.Key.Curve}, s.now())
+		made, err := newIssuer(it.Name, it.Chain-1, keyRequest{Type: p.Key.Type, Size: p.Key.Size, Curve: p.Key.Curve}, v.now())
 		if err != nil {
 			return "", err
 		}
 		from = made
 	}
-	made, bad := s.make(v, &object{authority: from}, createCertificateBody{Policy: p, Attributes: metaAttributes(it.Meta), Tags: it.Tags})
+	made, bad := v.make(&object{authority: from}, createCertificateBody{Policy: p, Attributes: metaAttributes(it.Meta), Tags: it.Tags})
 	if bad != nil {
 		return "", asError(bad)
 	}
@@ -161,7 +165,7 @@ func (s *Server) importSeeded(v *vault, it seed.Certificate) (string, error) {
 	if it.ContentType != "" {
 		given.Secret = &secretProps{ContentType: it.ContentType}
 	}
-	ver, bad := s.imported(o, importBody{
+	ver, bad := v.imported(o, importBody{
 		createCertificateBody: createCertificateBody{Policy: given, Tags: it.Tags}, Value: it.Data, Password: it.Password,
 	})
 	if bad != nil {
@@ -206,7 +210,7 @@ func (s *Server) RotateCertificate(vaultName, name string) (string, error) {
 	if !kept.selfSigned() {
 		return "", errors.New("the vault did not make this certificate; rotate it by importing its successor")
 	}
-	made, bad := s.make(v, o, createCertificateBody{Policy: &kept})
+	made, bad := v.make(o, createCertificateBody{Policy: &kept})
 	if bad != nil {
 		return "", asError(bad)
 	}
@@ -232,7 +236,7 @@ func (s *Server) putKey(v *vault, it seed.Key) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	_, bad = v.addKey(it.Name, &version{
-		id: it.Version, material: m, operations: operations, attributes: s.fresh(metaAttributes(it.Meta)), tags: it.Tags,
+		id: it.Version, material: m, operations: operations, attributes: v.fresh(metaAttributes(it.Meta)), tags: it.Tags,
 	})
 	return asError(bad)
 }
@@ -247,6 +251,17 @@ func knownKind(k string) (kind, error) {
 
 // SetEnabled enables or disables the newest version of an object; a certificate takes its secret and key along.
 func (s *Server) SetEnabled(vaultName, kindName, name string, enabled bool) error {
+	return s.Update(vaultName, kindName, name, Change{Enabled: &enabled})
+}
+
+// Change is what may be changed of a version from outside; what is nil stays.
+type Change struct {
+	Enabled *bool             `json:"enabled"`
+	Tags    map[string]string `json:"tags"`
+}
+
+// Update changes the newest version of an object; a certificate takes its secret and key along.
+func (s *Server) Update(vaultName, kindName, name string, change Change) error {
 	v, err := s.byName(vaultName)
 	if err != nil {
 		return err
@@ -255,18 +270,21 @@ func (s *Server) SetEnabled(vaultName, kindName, name string, enabled bool) erro
 	if err != nil {
 		return err
 	}
+	if bad := checkTags(change.Tags); bad != nil {
+		return bad
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	o, ver, bad := v.version(k, name, "")
 	if bad != nil {
 		return asError(bad)
 	}
-	in := &attributesIn{Enabled: &enabled}
+	in := &attributesIn{Enabled: change.Enabled}
 	if k == certificates {
-		s.updateEverywhere(v, o, ver, in, nil)
+		v.updateEverywhere(o, ver, in, change.Tags)
 		return nil
 	}
-	s.update(ver, in, nil)
+	v.update(ver, in, change.Tags)
 	return nil
 }
 
@@ -282,7 +300,7 @@ func (s *Server) Delete(vaultName, kindName, name string, purge bool) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, bad := v.remove(k, name, s.now().Unix()); bad != nil {
+	if _, bad := v.remove(k, name); bad != nil {
 		return asError(bad)
 	}
 	if purge {
@@ -335,9 +353,44 @@ func (s *Server) SetFaults(vaultName string, list []seed.Fault) error {
 	if err := seed.CheckFaults(list); err != nil {
 		return err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.setFaults(list)
+	if err := checkFaults(list); err != nil {
+		return err
+	}
+	s.setFaults(v, list)
+	return nil
+}
+
+// AwaitHanging returns once at least n requests hang in a vault, or with the error of ctx.
+func (s *Server) AwaitHanging(ctx context.Context, vaultName string, n int) error {
+	v, err := s.byName(vaultName)
+	if err != nil {
+		return err
+	}
+	return v.faults.Await(ctx, n)
+}
+
+// SetLimit bounds the transactions of a vault, beginning with a full bucket; nil takes the limit away.
+func (s *Server) SetLimit(vaultName string, limit *seed.Limit) error {
+	v, err := s.byName(vaultName)
+	if err != nil {
+		return err
+	}
+	if limit != nil {
+		if err := seed.CheckLimit(limit); err != nil {
+			return err
+		}
+	}
+	v.limit.set(limit)
+	return nil
+}
+
+// SetClock puts a vault's clock ahead by an offset, or back by a negative one.
+func (s *Server) SetClock(vaultName string, offset time.Duration) error {
+	v, err := s.byName(vaultName)
+	if err != nil {
+		return err
+	}
+	v.offset.Store(int64(offset))
 	return nil
 }
 
@@ -426,6 +479,10 @@ type VaultState struct {
 	Keys         []string          `json:"keys"`
 	Permissions  []seed.Permission `json:"permissions"`
 	Faults       []seed.Fault      `json:"faults"`
+	// Hanging is how many requests a hang fault holds now.
+	Hanging     int           `json:"hanging"`
+	Limit       *seed.Limit   `json:"limit"`
+	ClockOffset seed.Duration `json:"clockOffset"`
 }
 
 // Vaults lists all vaults by name.
@@ -442,7 +499,7 @@ func (v *vault) state(host string) VaultState {
 	defer v.mu.Unlock()
 	names := func(k kind) []string {
 		out := []string{}
-		for _, o := range v.shelves[k].live {
+		for _, o := range v.shelves[k].live.byName {
 			if !o.managed {
 				out = append(out, o.name)
 			}
@@ -450,14 +507,9 @@ func (v *vault) state(host string) VaultState {
 		slices.Sort(out)
 		return out
 	}
-	faults := []seed.Fault{}
-	for _, f := range v.faults {
-		if f.left != 0 {
-			faults = append(faults, f.Fault)
-		}
-	}
 	return VaultState{
 		Name: v.name, Host: host, Tenant: v.tenant, Access: v.access, Secrets: names(secrets),
-		Certificates: names(certificates), Keys: names(keys), Permissions: v.permissions, Faults: faults,
+		Certificates: names(certificates), Keys: names(keys), Permissions: v.permissions, Faults: v.faults.List(),
+		Hanging: v.faults.Hanging(), Limit: v.limit.get(), ClockOffset: seed.Duration(v.offset.Load()),
 	}
 }

@@ -124,7 +124,7 @@ type creation struct {
 }
 
 // prepareCertificate makes the key, and the certificate where the vault is its own issuer.
-func prepareCertificate(s *Server, c *call) (any, *failure) {
+func prepareCertificate(c *call) (any, *failure) {
 	var in createCertificateBody
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -133,7 +133,7 @@ func prepareCertificate(s *Server, c *call) (any, *failure) {
 		return nil, bad
 	}
 	c.vault.mu.Lock()
-	old := c.vault.shelves[certificates].live[strings.ToLower(c.name)]
+	old := c.vault.shelves[certificates].live.get(c.name)
 	if in.Policy == nil && old != nil {
 		kept := *old.policy
 		in.Policy = &kept
@@ -142,11 +142,11 @@ func prepareCertificate(s *Server, c *call) (any, *failure) {
 	if bad := in.Policy.complete(); bad != nil {
 		return nil, bad
 	}
-	return s.make(c.vault, old, in)
+	return c.vault.make(old, in)
 }
 
 // make does the slow part of a new version: its key, its request and, where the vault is the issuer, its chain.
-func (s *Server) make(v *vault, old *object, in createCertificateBody) (*creation, *failure) {
+func (v *vault) make(old *object, in createCertificateBody) (*creation, *failure) {
 	from, latest := v.lineage(old)
 	m, bad := keyFor(latest, in.Policy)
 	if bad != nil {
@@ -157,13 +157,13 @@ func (s *Server) make(v *vault, old *object, in createCertificateBody) (*creatio
 		return nil, badParameter("Property policy.x509_props.subject has an invalid value; it may have CN, O, OU, L, ST and C.")
 	}
 	ver := &version{
-		id: newVersionID(), material: m, operations: defaultOperations(m), attributes: s.fresh(in.Attributes),
+		id: newVersionID(), material: m, operations: defaultOperations(m), attributes: v.fresh(in.Attributes),
 		tags: in.Tags, preserveOrder: in.PreserveOrder,
 	}
 	if !in.Policy.selfSigned() {
 		return &creation{in.Policy, ver, csr}, nil
 	}
-	chain, err := in.Policy.issue(m, from, s.now())
+	chain, err := in.Policy.issue(m, from, v.now())
 	if err != nil {
 		return nil, badParameter("Property policy.x509_props has an invalid value.")
 	}
@@ -195,7 +195,7 @@ func (v *version) complete(chain []*x509.Certificate) {
 	v.attributes.Expires = new(chain[0].NotAfter.Unix())
 }
 
-func createCertificate(_ *Server, c *call, made any) (*reply, *failure) {
+func createCertificate(c *call, made any) (*reply, *failure) {
 	in, _ := made.(*creation)
 	o, bad := c.vault.claimCertificate(c.name)
 	if bad != nil {
@@ -281,11 +281,12 @@ func (v *vault) addCertificate(o *object, ver *version) *failure {
 	v.addManaged(keys, o, &version{
 		id: ver.id, attributes: ver.attributes, tags: ver.tags, material: ver.material, operations: ver.operations,
 	})
+	v.announce(certificates, o, ver)
 	return nil
 }
 
 func (v *vault) addManaged(k kind, o *object, ver *version) {
-	part := v.shelves[k].live[strings.ToLower(o.name)]
+	part := v.shelves[k].live.get(o.name)
 	if part == nil {
 		part = &object{name: o.name, managed: true}
 		v.put(k, part)
@@ -300,7 +301,7 @@ type importBody struct {
 	Password string `json:"pwd"`
 }
 
-func importCertificate(s *Server, c *call) (*reply, *failure) {
+func importCertificate(c *call) (*reply, *failure) {
 	var in importBody
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -312,7 +313,7 @@ func importCertificate(s *Server, c *call) (*reply, *failure) {
 	if bad != nil {
 		return nil, bad
 	}
-	ver, bad := s.imported(o, in)
+	ver, bad := c.vault.imported(o, in)
 	if bad != nil {
 		return nil, bad
 	}
@@ -323,7 +324,7 @@ func importCertificate(s *Server, c *call) (*reply, *failure) {
 }
 
 // imported reads what is to be imported and gives the object the policy that fits it.
-func (s *Server) imported(o *object, in importBody) (*version, *failure) {
+func (v *vault) imported(o *object, in importBody) (*version, *failure) {
 	found, err := parseIdentity(in.Value, in.Password)
 	if err != nil {
 		return nil, badParameter("The specified PKCS#12 X.509 certificate content can not be read. Please check if certificate is in valid PKCS#12 format.")
@@ -336,7 +337,7 @@ func (s *Server) imported(o *object, in importBody) (*version, *failure) {
 	o.authority = nil
 	ver := &version{
 		id: newVersionID(), material: found.material, operations: defaultOperations(found.material), tags: in.Tags,
-		attributes: s.fresh(nil), imported: found.imported, preserveOrder: in.PreserveOrder,
+		attributes: v.fresh(nil), imported: found.imported, preserveOrder: in.PreserveOrder,
 	}
 	ver.complete(found.chain)
 	if in.Attributes != nil {
@@ -345,8 +346,8 @@ func (s *Server) imported(o *object, in importBody) (*version, *failure) {
 	return ver, nil
 }
 
-func getCertificate(_ *Server, c *call) (*reply, *failure) {
-	if o := c.vault.shelves[certificates].live[strings.ToLower(c.name)]; o != nil && o.latest() == nil && c.version == "" {
+func getCertificate(c *call) (*reply, *failure) {
+	if o := c.vault.shelves[certificates].live.get(c.name); o != nil && o.latest() == nil && c.version == "" {
 		return ok(c.vault.certificateBundle(o, nil)), nil
 	}
 	o, ver, bad := c.vault.version(certificates, c.name, c.version)
@@ -356,7 +357,7 @@ func getCertificate(_ *Server, c *call) (*reply, *failure) {
 	return ok(c.vault.certificateBundle(o, ver)), nil
 }
 
-func updateCertificate(s *Server, c *call) (*reply, *failure) {
+func updateCertificate(c *call) (*reply, *failure) {
 	var in createCertificateBody
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -371,23 +372,23 @@ func updateCertificate(s *Server, c *call) (*reply, *failure) {
 	if in.Policy != nil {
 		o.policy.merge(*in.Policy)
 	}
-	s.updateEverywhere(c.vault, o, ver, in.Attributes, in.Tags)
+	c.vault.updateEverywhere(o, ver, in.Attributes, in.Tags)
 	return ok(c.vault.certificateBundle(o, ver)), nil
 }
 
 // updateEverywhere changes a certificate's version together with its secret and key.
-func (s *Server) updateEverywhere(v *vault, o *object, ver *version, in *attributesIn, tags map[string]string) {
-	s.update(ver, in, tags)
+func (v *vault) updateEverywhere(o *object, ver *version, in *attributesIn, tags map[string]string) {
+	v.update(ver, in, tags)
 	for _, k := range []kind{secrets, keys} {
-		if part := v.shelves[k].live[strings.ToLower(o.name)]; part != nil {
+		if part := v.shelves[k].live.get(o.name); part != nil {
 			if one := part.find(ver.id); one != nil {
-				s.update(one, in, tags)
+				v.update(one, in, tags)
 			}
 		}
 	}
 }
 
-func getPolicy(_ *Server, c *call) (*reply, *failure) {
+func getPolicy(c *call) (*reply, *failure) {
 	o, bad := c.vault.object(certificates, c.name)
 	if bad != nil {
 		return nil, bad
@@ -395,7 +396,7 @@ func getPolicy(_ *Server, c *call) (*reply, *failure) {
 	return ok(c.vault.certificateBundle(o, o.latest()).Policy), nil
 }
 
-func updatePolicy(s *Server, c *call) (*reply, *failure) {
+func updatePolicy(c *call) (*reply, *failure) {
 	var in policy
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -403,7 +404,7 @@ func updatePolicy(s *Server, c *call) (*reply, *failure) {
 	if bad := c.mergePolicy(in); bad != nil {
 		return nil, bad
 	}
-	return getPolicy(s, c)
+	return getPolicy(c)
 }
 
 func (c *call) mergePolicy(in policy) *failure {
@@ -416,14 +417,14 @@ func (c *call) mergePolicy(in policy) *failure {
 }
 
 func (c *call) operation() (*object, *failure) {
-	o := c.vault.shelves[certificates].live[strings.ToLower(c.name)]
+	o := c.vault.shelves[certificates].live.get(c.name)
 	if o == nil || o.pending == nil {
 		return nil, pendingNotFound(c.name)
 	}
 	return o, nil
 }
 
-func getOperation(_ *Server, c *call) (*reply, *failure) {
+func getOperation(c *call) (*reply, *failure) {
 	o, bad := c.operation()
 	if bad != nil {
 		return nil, bad
@@ -431,7 +432,7 @@ func getOperation(_ *Server, c *call) (*reply, *failure) {
 	return ok(o.pending), nil
 }
 
-func updateOperation(_ *Server, c *call) (*reply, *failure) {
+func updateOperation(c *call) (*reply, *failure) {
 	var in struct {
 		Cancel bool `json:"cancellation_requested"`
 	}
@@ -449,7 +450,7 @@ func updateOperation(_ *Server, c *call) (*reply, *failure) {
 	return ok(o.pending), nil
 }
 
-func deleteOperation(_ *Server, c *call) (*reply, *failure) {
+func deleteOperation(c *call) (*reply, *failure) {
 	o, bad := c.operation()
 	if bad != nil {
 		return nil, bad
@@ -457,13 +458,13 @@ func deleteOperation(_ *Server, c *call) (*reply, *failure) {
 	gone := o.pending
 	o.pending = nil
 	if o.latest() == nil {
-		delete(c.vault.shelves[certificates].live, strings.ToLower(o.name))
+		c.vault.shelves[certificates].live.drop(o.name)
 	}
 	return ok(gone), nil
 }
 
 // mergeCertificate completes a pending certificate with what another authority signed.
-func mergeCertificate(s *Server, c *call) (*reply, *failure) {
+func mergeCertificate(c *call) (*reply, *failure) {
 	var in struct {
 		Chain      []string          `json:"x5c"`
 		Attributes *attributesIn     `json:"attributes"`
@@ -486,7 +487,7 @@ func mergeCertificate(s *Server, c *call) (*reply, *failure) {
 	ver := o.pending.version
 	ver.complete(leafFirst(chain.certs, chain.leaf))
 	ver.imported = chain.certs
-	s.update(ver, in.Attributes, in.Tags)
+	c.vault.update(ver, in.Attributes, in.Tags)
 	if bad := c.vault.finish(o); bad != nil {
 		return nil, bad
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,7 +17,7 @@ import (
 var errBadMarker = errors.New("a skip token without a marker")
 
 // bundle renders one version of an object in full; item renders it for a list.
-func (s *Server) bundle(c *call, o *object, v *version) any {
+func bundle(c *call, o *object, v *version) any {
 	switch c.route.kind {
 	case secrets:
 		return c.vault.secretBundle(o, v, false)
@@ -40,38 +39,38 @@ func item(c *call, o *object, v *version, id string) any {
 	}
 }
 
-func remove(s *Server, c *call) (*reply, *failure) {
-	o, bad := c.vault.remove(c.route.kind, c.name, s.now().Unix())
+func remove(c *call) (*reply, *failure) {
+	o, bad := c.vault.remove(c.route.kind, c.name)
 	if bad != nil {
 		return nil, bad
 	}
-	return ok(s.bundle(c, o, o.latest())), nil
+	return ok(bundle(c, o, o.latest())), nil
 }
 
-func getDeleted(s *Server, c *call) (*reply, *failure) {
+func getDeleted(c *call) (*reply, *failure) {
 	o, bad := c.vault.deletedObject(c.route.kind, c.name)
 	if bad != nil {
 		return nil, bad
 	}
-	return ok(s.bundle(c, o, o.latest())), nil
+	return ok(bundle(c, o, o.latest())), nil
 }
 
-func recoverDeleted(s *Server, c *call) (*reply, *failure) {
+func recoverDeleted(c *call) (*reply, *failure) {
 	o, bad := c.vault.recover(c.route.kind, c.name)
 	if bad != nil {
 		return nil, bad
 	}
-	return ok(s.bundle(c, o, o.latest())), nil
+	return ok(bundle(c, o, o.latest())), nil
 }
 
-func purge(_ *Server, c *call) (*reply, *failure) {
+func purge(c *call) (*reply, *failure) {
 	if bad := c.vault.purge(c.route.kind, c.name); bad != nil {
 		return nil, bad
 	}
 	return &reply{status: http.StatusNoContent}, nil
 }
 
-func backUp(_ *Server, c *call) (*reply, *failure) {
+func backUp(c *call) (*reply, *failure) {
 	token, bad := c.vault.backup(c.route.kind, c.name)
 	if bad != nil {
 		return nil, bad
@@ -79,7 +78,7 @@ func backUp(_ *Server, c *call) (*reply, *failure) {
 	return ok(map[string]string{"value": base64.RawURLEncoding.EncodeToString(token)}), nil
 }
 
-func restore(s *Server, c *call) (*reply, *failure) {
+func restore(c *call) (*reply, *failure) {
 	var in struct{ Value string }
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -92,7 +91,7 @@ func restore(s *Server, c *call) (*reply, *failure) {
 	if bad != nil {
 		return nil, bad
 	}
-	return ok(s.bundle(c, o, o.latest())), nil
+	return ok(bundle(c, o, o.latest())), nil
 }
 
 // page is one page of a list.
@@ -101,26 +100,26 @@ type page struct {
 	NextLink *string `json:"nextLink"`
 }
 
-func listLive(_ *Server, c *call) (*reply, *failure) {
+func listLive(c *call) (*reply, *failure) {
 	return listObjects(c, c.vault.shelves[c.route.kind].live)
 }
 
-func listDeleted(_ *Server, c *call) (*reply, *failure) {
+func listDeleted(c *call) (*reply, *failure) {
 	return listObjects(c, c.vault.shelves[c.route.kind].deleted)
 }
 
-func listObjects(c *call, objects map[string]*object) (*reply, *failure) {
+func listObjects(c *call, objects *index) (*reply, *failure) {
 	pending := c.request.URL.Query().Get("includePending") == "true"
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(objects)), func(name string) bool {
-		return objects[name].latest() == nil && !pending
-	})
-	return c.page(names, func(name string) any {
-		o := objects[name]
+	return c.page(objects.names(), func(name string) any {
+		o := objects.get(name)
+		if o.latest() == nil && !pending {
+			return nil
+		}
 		return item(c, o, o.latest(), c.vault.id(c.route.kind, o.name))
 	})
 }
 
-func listVersions(_ *Server, c *call) (*reply, *failure) {
+func listVersions(c *call) (*reply, *failure) {
 	o, bad := c.vault.object(c.route.kind, c.name)
 	if bad != nil {
 		return nil, bad
@@ -139,7 +138,8 @@ func listVersions(_ *Server, c *call) (*reply, *failure) {
 const maxPage = 25
 
 // page cuts the page out of sorted names that the request asks for. The marker in a link is the last name already
-// sent, so that additions and deletions between pages neither repeat nor skip anything that stays.
+// sent, so that additions and deletions between pages neither repeat nor skip anything that stays. What render has no
+// form for is not listed.
 func (c *call) page(names []string, render func(string) any) (*reply, *failure) {
 	query := c.request.URL.Query()
 	size := maxPage
@@ -157,13 +157,18 @@ func (c *call) page(names []string, render func(string) any) (*reply, *failure) 
 		}
 		names = names[sortedAfter(names, last):]
 	}
-	out := page{Value: []any{}}
-	for _, name := range names[:min(size, len(names))] {
-		out.Value = append(out.Value, render(name))
-	}
-	if len(names) > size {
-		link := c.nextLink(names[size-1], query)
-		out.NextLink = &link
+	out, last := page{Value: make([]any, 0, size)}, ""
+	for _, name := range names {
+		one := render(name)
+		switch {
+		case one == nil:
+		case len(out.Value) == size:
+			link := c.nextLink(last, query)
+			out.NextLink = &link
+			return ok(out), nil
+		default:
+			out.Value, last = append(out.Value, one), name
+		}
 	}
 	return ok(out), nil
 }
@@ -225,8 +230,8 @@ type attributesIn struct {
 }
 
 // fresh are the attributes of a new version.
-func (s *Server) fresh(in *attributesIn) attributes {
-	now := s.now().Unix()
+func (v *vault) fresh(in *attributesIn) attributes {
+	now := v.now().Unix()
 	out := attributes{Enabled: true, Created: now, Updated: now, RecoveryLevel: recoveryLevel, RecoverableDays: recoverableDays}
 	if in != nil {
 		in.apply(&out)
@@ -247,14 +252,14 @@ func (in *attributesIn) apply(out *attributes) {
 }
 
 // update changes what a PATCH may change on any kind.
-func (s *Server) update(v *version, in *attributesIn, tags map[string]string) {
+func (v *vault) update(ver *version, in *attributesIn, tags map[string]string) {
 	if in != nil {
-		in.apply(&v.attributes)
+		in.apply(&ver.attributes)
 	}
 	if tags != nil {
-		v.tags = tags
+		ver.tags = tags
 	}
-	v.attributes.Updated = s.now().Unix()
+	ver.attributes.Updated = v.now().Unix()
 }
 
 func checkTags(tags map[string]string) *failure {

@@ -43,7 +43,7 @@ var cryptography = map[string]func(*material, string, []byte, []byte) (any, erro
 
 func encoded(raw []byte, err error) (any, error) { return encode64(raw), err }
 
-func useKey(_ *Server, c *call) (*reply, *failure) {
+func useKey(c *call) (*reply, *failure) {
 	operation := strings.TrimPrefix(c.route.operation, "keys/")
 	var in cryptoBody
 	if bad := c.decode(&in); bad != nil {

@@ -28,7 +28,7 @@ func issuerNotFound(name string) *failure {
 	return &failure{status: http.StatusNotFound, code: "CertificateIssuerNotFound", message: "Issuer not found: " + name}
 }
 
-func listIssuers(_ *Server, c *call) (*reply, *failure) {
+func listIssuers(c *call) (*reply, *failure) {
 	return c.page(slices.Sorted(maps.Keys(c.vault.issuers)), func(name string) any {
 		it := c.vault.issuers[name]
 		return map[string]any{"id": it["id"], "provider": it["provider"]}
@@ -42,7 +42,7 @@ func (c *call) issuer() (map[string]any, *failure) {
 	return nil, issuerNotFound(c.name)
 }
 
-func getIssuer(_ *Server, c *call) (*reply, *failure) {
+func getIssuer(c *call) (*reply, *failure) {
 	it, bad := c.issuer()
 	if bad != nil {
 		return nil, bad
@@ -50,7 +50,7 @@ func getIssuer(_ *Server, c *call) (*reply, *failure) {
 	return ok(it), nil
 }
 
-func setIssuer(s *Server, c *call) (*reply, *failure) {
+func setIssuer(c *call) (*reply, *failure) {
 	in := map[string]any{}
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -58,7 +58,7 @@ func setIssuer(s *Server, c *call) (*reply, *failure) {
 	if provider, _ := in["provider"].(string); provider == "" {
 		return nil, badParameter("Required property provider is missing.")
 	}
-	now := s.now().Unix()
+	now := c.vault.now().Unix()
 	in["id"] = c.vault.id(certificates, "issuers", c.name)
 	given, _ := in["attributes"].(map[string]any)
 	merged := map[string]any{"enabled": true, "created": now, "updated": now}
@@ -68,7 +68,7 @@ func setIssuer(s *Server, c *call) (*reply, *failure) {
 	return ok(in), nil
 }
 
-func updateIssuer(s *Server, c *call) (*reply, *failure) {
+func updateIssuer(c *call) (*reply, *failure) {
 	in := map[string]any{}
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -81,12 +81,12 @@ func updateIssuer(s *Server, c *call) (*reply, *failure) {
 	changed, _ := in["attributes"].(map[string]any)
 	maps.Copy(it, in)
 	maps.Copy(kept, changed)
-	kept["updated"] = s.now().Unix()
+	kept["updated"] = c.vault.now().Unix()
 	it["attributes"] = kept
 	return ok(it), nil
 }
 
-func deleteIssuer(_ *Server, c *call) (*reply, *failure) {
+func deleteIssuer(c *call) (*reply, *failure) {
 	it, bad := c.issuer()
 	if bad != nil {
 		return nil, bad
@@ -99,14 +99,14 @@ func (v *vault) contactList() map[string]any {
 	return map[string]any{"id": v.id(certificates, "contacts"), "contacts": v.contacts}
 }
 
-func getContacts(_ *Server, c *call) (*reply, *failure) {
+func getContacts(c *call) (*reply, *failure) {
 	if c.vault.contacts == nil {
 		return nil, &failure{status: http.StatusNotFound, code: "ContactsNotFound", message: "Contacts not found"}
 	}
 	return ok(c.vault.contactList()), nil
 }
 
-func setContacts(_ *Server, c *call) (*reply, *failure) {
+func setContacts(c *call) (*reply, *failure) {
 	var in struct {
 		Contacts []map[string]any `json:"contacts"`
 	}
@@ -117,7 +117,7 @@ func setContacts(_ *Server, c *call) (*reply, *failure) {
 	return ok(c.vault.contactList()), nil
 }
 
-func deleteContacts(_ *Server, c *call) (*reply, *failure) {
+func deleteContacts(c *call) (*reply, *failure) {
 	gone := c.vault.contactList()
 	c.vault.contacts = nil
 	return ok(gone), nil

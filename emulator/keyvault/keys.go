@@ -64,7 +64,7 @@ type createKeyBody struct {
 	Release    map[string]any    `json:"release_policy"`
 }
 
-func prepareKey(s *Server, c *call) (any, *failure) {
+func prepareKey(c *call) (any, *failure) {
 	var in createKeyBody
 	if bad := c.decode(&in); bad != nil {
 		return nil, bad
@@ -82,7 +82,7 @@ func prepareKey(s *Server, c *call) (any, *failure) {
 	if in.Operations == nil {
 		in.Operations = defaultOperations(m)
 	}
-	return &version{material: m, operations: in.Operations, attributes: s.fresh(in.Attributes), tags: in.Tags}, nil
+	return &version{material: m, operations: in.Operations, attributes: c.vault.fresh(in.Attributes), tags: in.Tags}, nil
 }
 
 func defaultOperations(m *material) []string {
@@ -92,7 +92,7 @@ func defaultOperations(m *material) []string {
 	return []string{"sign", "verify"}
 }
 
-func createKey(_ *Server, c *call, made any) (*reply, *failure) {
+func createKey(c *call, made any) (*reply, *failure) {
 	ver, _ := made.(*version)
 	o, bad := c.vault.addKey(c.name, ver)
 	if bad != nil {
@@ -115,10 +115,11 @@ func (v *vault) addKey(name string, ver *version) (*object, *failure) {
 	}
 	o.versions = append(o.versions, ver)
 	v.put(keys, o)
+	v.announce(keys, o, ver)
 	return o, nil
 }
 
-func importKey(s *Server, c *call) (*reply, *failure) {
+func importKey(c *call) (*reply, *failure) {
 	var in struct {
 		HSM        bool              `json:"Hsm"`
 		Key        jsonWebKey        `json:"key"`
@@ -140,7 +141,7 @@ func importKey(s *Server, c *call) (*reply, *failure) {
 	if in.Key.Operations == nil {
 		in.Key.Operations = defaultOperations(m)
 	}
-	ver := &version{material: m, operations: in.Key.Operations, attributes: s.fresh(in.Attributes), tags: in.Tags}
+	ver := &version{material: m, operations: in.Key.Operations, attributes: c.vault.fresh(in.Attributes), tags: in.Tags}
 	o, bad := c.vault.addKey(c.name, ver)
 	if bad != nil {
 		return nil, bad
@@ -148,7 +149,7 @@ func importKey(s *Server, c *call) (*reply, *failure) {
 	return ok(c.vault.keyBundle(o, ver)), nil
 }
 
-func getKey(_ *Server, c *call) (*reply, *failure) {
+func getKey(c *call) (*reply, *failure) {
 	o, ver, bad := c.vault.version(keys, c.name, c.version)
 	if bad != nil {
 		return nil, bad
@@ -159,7 +160,7 @@ func getKey(_ *Server, c *call) (*reply, *failure) {
 	return ok(c.vault.keyBundle(o, ver)), nil
 }
 
-func updateKey(s *Server, c *call) (*reply, *failure) {
+func updateKey(c *call) (*reply, *failure) {
 	var in struct {
 		Operations []string          `json:"key_ops"`
 		Attributes *attributesIn     `json:"attributes"`
@@ -181,13 +182,13 @@ func updateKey(s *Server, c *call) (*reply, *failure) {
 	if in.Operations != nil {
 		ver.operations = in.Operations
 	}
-	s.update(ver, in.Attributes, in.Tags)
+	c.vault.update(ver, in.Attributes, in.Tags)
 	return ok(c.vault.keyBundle(o, ver)), nil
 }
 
-func releaseKey(*Server, *call) (*reply, *failure) { return nil, notEmulated("secure key release") }
+func releaseKey(*call) (*reply, *failure) { return nil, notEmulated("secure key release") }
 
-func prepareRotation(s *Server, c *call) (any, *failure) {
+func prepareRotation(c *call) (any, *failure) {
 	c.vault.mu.Lock()
 	_, ver, bad := c.vault.version(keys, c.name, "")
 	if bad != nil {
@@ -204,10 +205,10 @@ func prepareRotation(s *Server, c *call) (any, *failure) {
 	if bad != nil {
 		return nil, bad
 	}
-	return &version{material: m, operations: operations, attributes: s.fresh(nil), tags: tags}, nil
+	return &version{material: m, operations: operations, attributes: c.vault.fresh(nil), tags: tags}, nil
 }
 
-func rotateKey(_ *Server, c *call, made any) (*reply, *failure) {
+func rotateKey(c *call, made any) (*reply, *failure) {
 	o, bad := c.vault.object(keys, c.name)
 	if bad != nil {
 		return nil, bad
@@ -218,10 +219,11 @@ func rotateKey(_ *Server, c *call, made any) (*reply, *failure) {
 	ver, _ := made.(*version)
 	ver.id = newVersionID()
 	o.versions = append(o.versions, ver)
+	c.vault.announce(keys, o, ver)
 	return ok(c.vault.keyBundle(o, ver)), nil
 }
 
-func getRotationPolicy(_ *Server, c *call) (*reply, *failure) {
+func getRotationPolicy(c *call) (*reply, *failure) {
 	o, bad := c.vault.object(keys, c.name)
 	if bad != nil {
 		return nil, bad
@@ -239,7 +241,7 @@ func getRotationPolicy(_ *Server, c *call) (*reply, *failure) {
 }
 
 // setRotationPolicy keeps the policy; nothing rotates by itself here.
-func setRotationPolicy(s *Server, c *call) (*reply, *failure) {
+func setRotationPolicy(c *call) (*reply, *failure) {
 	var in struct {
 		Actions    []any          `json:"lifetimeActions"`
 		Attributes map[string]any `json:"attributes"`
@@ -251,7 +253,7 @@ func setRotationPolicy(s *Server, c *call) (*reply, *failure) {
 	if bad != nil {
 		return nil, bad
 	}
-	now := s.now().Unix()
+	now := c.vault.now().Unix()
 	given := maps.Clone(in.Attributes)
 	if given == nil {
 		given = map[string]any{}

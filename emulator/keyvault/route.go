@@ -12,31 +12,32 @@ import (
 // route is one operation: how it is called, what it needs and who answers it.
 type route struct {
 	method, pattern string
+	parts           []string // of the pattern
 	kind            kind
 	// operation is its name in counters and faults, permission the one it needs in access policies; "" needs none.
 	operation, permission string
 	// prepare does what takes long (making keys) before the vault is locked.
-	prepare func(*Server, *call) (any, *failure)
-	handle  func(*Server, *call, any) (*reply, *failure)
+	prepare func(*call) (any, *failure)
+	handle  func(*call, any) (*reply, *failure)
 }
 
-func (r route) prepareFor(s *Server, c *call) (any, *failure) {
+func (r route) prepareFor(c *call) (any, *failure) {
 	if r.prepare == nil {
 		return nil, nil //nolint:nilnil // nothing to prepare, nothing wrong
 	}
-	return r.prepare(s, c)
+	return r.prepare(c)
 }
 
-type handler func(*Server, *call) (*reply, *failure)
+type handler func(*call) (*reply, *failure)
 
 func at(method, pattern string, k kind, operation, permission string, h handler) route {
 	return route{
-		method: method, pattern: pattern, kind: k, operation: string(k) + "/" + operation, permission: permission,
-		handle: func(s *Server, c *call, _ any) (*reply, *failure) { return h(s, c) },
+		method: method, pattern: pattern, parts: strings.Split(pattern, "/"), kind: k, operation: string(k) + "/" + operation, permission: permission,
+		handle: func(c *call, _ any) (*reply, *failure) { return h(c) },
 	}
 }
 
-func prepared(r route, prepare func(*Server, *call) (any, *failure), handle func(*Server, *call, any) (*reply, *failure)) route {
+func prepared(r route, prepare func(*call) (any, *failure), handle func(*call, any) (*reply, *failure)) route {
 	r.prepare, r.handle = prepare, handle
 	return r
 }
@@ -79,7 +80,7 @@ func (c *call) resolve() *failure {
 	parts := strings.Split(path, "/")
 	known := false
 	for _, r := range allRoutes {
-		name, version, matches := match(strings.Split(r.pattern, "/"), parts)
+		name, version, matches := match(r.parts, parts)
 		if !matches {
 			continue
 		}

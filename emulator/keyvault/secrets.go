@@ -55,7 +55,7 @@ func (v *vault) secretItem(o *object, ver *version, id string) secretBundle {
 	return out
 }
 
-func setSecret(s *Server, c *call) (*reply, *failure) {
+func setSecret(c *call) (*reply, *failure) {
 	var in struct {
 		Value       *string           `json:"value"`
 		ContentType string            `json:"contentType"`
@@ -72,7 +72,7 @@ func setSecret(s *Server, c *call) (*reply, *failure) {
 		return nil, bad
 	}
 	o, ver, bad := c.vault.addSecret(c.name, &version{
-		value: *in.Value, contentType: in.ContentType, attributes: s.fresh(in.Attributes), tags: in.Tags,
+		value: *in.Value, contentType: in.ContentType, attributes: c.vault.fresh(in.Attributes), tags: in.Tags,
 	})
 	if bad != nil {
 		return nil, bad
@@ -104,10 +104,11 @@ func (v *vault) addSecret(name string, ver *version) (*object, *version, *failur
 	}
 	o.versions = append(o.versions, ver)
 	v.put(secrets, o)
+	v.announce(secrets, o, ver)
 	return o, ver, nil
 }
 
-func getSecret(_ *Server, c *call) (*reply, *failure) {
+func getSecret(c *call) (*reply, *failure) {
 	o, ver, bad := c.vault.version(secrets, c.name, c.version)
 	if bad != nil {
 		return nil, bad
@@ -140,7 +141,7 @@ func (c *call) convert(out secretBundle, ver *version, wanted string) (*reply, *
 	return ok(out), nil
 }
 
-func updateSecret(s *Server, c *call) (*reply, *failure) {
+func updateSecret(c *call) (*reply, *failure) {
 	var in struct {
 		ContentType *string           `json:"contentType"`
 		Attributes  *attributesIn     `json:"attributes"`
@@ -164,6 +165,6 @@ func updateSecret(s *Server, c *call) (*reply, *failure) {
 		return nil, bad
 	}
 	ver.contentType = contentType
-	s.update(ver, in.Attributes, in.Tags)
+	c.vault.update(ver, in.Attributes, in.Tags)
 	return ok(c.vault.secretBundle(o, ver, false)), nil
 }

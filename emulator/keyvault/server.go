@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/akv2k8s/akv2k8s/emulator/fault"
 	"github.com/akv2k8s/akv2k8s/emulator/seed"
 )
 
@@ -40,10 +41,15 @@ type Config struct {
 	Principals map[string]string
 	// Verify checks a bearer token and says whom it speaks for; its errors are the ErrToken values.
 	Verify func(raw string) (Caller, error)
+	// Cut ends the connections to a host whose name is gone from DNS. Nil does nothing.
+	Cut func(host string)
 	// Log gets one line per request, without values. Nil is silence.
 	Log *slog.Logger
 	// Now defaults to time.Now.
 	Now func() time.Time
+	// Created is told of each version that comes to be after the start. It is called under the vault's lock and must
+	// neither wait nor call back. Nil is nobody.
+	Created func(Version)
 }
 
 // Server answers for all vaults. It is safe for concurrent use.
@@ -51,6 +57,7 @@ type Server struct {
 	vaults     map[string]*vault // by host
 	principals map[string]string
 	verify     func(string) (Caller, error)
+	cut        func(host string)
 	log        *slog.Logger
 	now        func() time.Time
 	counters   counters
@@ -59,7 +66,7 @@ type Server struct {
 // New makes the vaults and generates the keys and certificates that they start with.
 func New(cfg Config) (*Server, error) {
 	s := &Server{
-		vaults: map[string]*vault{}, principals: cfg.Principals, verify: cfg.Verify, log: cfg.Log, now: cfg.Now,
+		vaults: map[string]*vault{}, principals: cfg.Principals, verify: cfg.Verify, cut: cfg.Cut, log: cfg.Log, now: cfg.Now,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -68,11 +75,12 @@ func New(cfg Config) (*Server, error) {
 		s.now = time.Now
 	}
 	for _, spec := range cfg.Vaults {
-		v := newVault(spec)
-		s.vaults[v.name+"."+v.suffix] = v
+		v := newVault(spec, s.now)
+		s.vaults[v.host()] = v
 		if err := s.fill(v, spec); err != nil {
 			return nil, fmt.Errorf("vault %s: %w", v.name, err)
 		}
+		v.created = cfg.Created // what a vault starts with is no news
 	}
 	return s, nil
 }
@@ -89,6 +97,19 @@ func (s *Server) Hosts() []string {
 
 // HasVault reports whether a host, with or without a port, names a vault.
 func (s *Server) HasVault(host string) bool { return s.vaults[hostname(host)] != nil }
+
+// Resolves is HasVault as DNS would answer it once: a fault may have taken the name away.
+func (s *Server) Resolves(host string) bool {
+	v := s.vaults[hostname(host)]
+	return v != nil && v.faults.Resolves()
+}
+
+// Release ends all faults, so that no request waits any longer.
+func (s *Server) Release() {
+	for _, v := range s.vaults {
+		v.faults.Replace(nil)
+	}
+}
 
 func hostname(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {
@@ -108,6 +129,7 @@ type call struct {
 
 	name, version string
 	body          []byte
+	outcome       fault.Outcome
 }
 
 // decode reads the body into out. Unknown fields are left alone, as the service does.
@@ -121,30 +143,34 @@ func (c *call) decode(out any) *failure {
 	return nil
 }
 
-// resetConnection is panicked by the reset fault and caught at the top.
-type resetConnection struct{}
-
-// ServeHTTP answers one request.
+// ServeHTTP answers one request. It counts it first, so that whoever has an answer finds it counted.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() {
-		if recovered := recover(); recovered != nil {
-			if _, is := recovered.(resetConnection); !is {
-				panic(recovered)
-			}
-			reset(w)
-		}
-	}()
 	v := s.vaults[hostname(r.Host)]
 	if v == nil {
 		http.Error(w, "keyvault-emulator: no vault has this host name", http.StatusNotFound)
 		return
 	}
 	c := &call{vault: v, request: r, address: clientAddress(r), route: route{operation: "unknown"}}
-	result, bad := s.answer(r.Context(), c)
-	status := s.write(w, r, result, bad)
-	s.counters.add(v.name, c.route.operation, status)
+	out := s.respond(r.Context(), c)
+	s.counters.add(v.name, c.route.operation, out.status)
 	s.log.InfoContext(r.Context(), "vault request", "vault", v.name, "operation", c.route.operation, "object", c.name,
-		"status", status, "app_id", c.caller.AppID)
+		"status", out.status, "app_id", c.caller.AppID)
+	if out.status == 0 {
+		fault.Reset(w)
+	}
+	c.write(r.Context(), w, out)
+}
+
+// respond turns a result or a failure into an answer; status 0 is none.
+func (s *Server) respond(ctx context.Context, c *call) reply {
+	result, bad := s.answer(ctx, c)
+	if bad == unanswered {
+		return reply{}
+	}
+	if bad != nil {
+		return reply{status: bad.status, header: bad.header, body: bad.body()}
+	}
+	return *result
 }
 
 // answer takes a request through the checks in the order that the service makes them: who, what, whether, and then
@@ -159,18 +185,15 @@ func (s *Server) answer(ctx context.Context, c *call) (*reply, *failure) {
 	if bad := c.resolve(); bad != nil {
 		return nil, bad
 	}
-	c.vault.mu.Lock()
-	faults := c.vault.take(c)
-	c.vault.seenTokens[c.token] = true
-	c.vault.mu.Unlock()
-	if bad := suffer(ctx, c, faults); bad != nil {
-		return nil, bad
-	}
+	// The body comes before the faults: only behind it does net/http notice that a client has gone.
 	body, err := io.ReadAll(io.LimitReader(c.request.Body, maxBody))
 	if err != nil {
 		return nil, badParameter("The request body could not be read.")
 	}
 	c.body = body
+	if bad := c.suffer(ctx); bad != nil {
+		return nil, bad
+	}
 	return s.perform(c)
 }
 
@@ -181,13 +204,13 @@ func (s *Server) perform(c *call) (*reply, *failure) {
 	if bad != nil {
 		return nil, bad
 	}
-	made, bad := c.route.prepareFor(s, c)
+	made, bad := c.route.prepareFor(c)
 	if bad != nil {
 		return nil, bad
 	}
 	c.vault.mu.Lock()
 	defer c.vault.mu.Unlock()
-	return c.route.handle(s, c, made)
+	return c.route.handle(c, made)
 }
 
 func (v *vault) challenge() string {
@@ -229,39 +252,38 @@ func checkAPIVersion(r *http.Request) *failure {
 	return nil
 }
 
-func (s *Server) write(w http.ResponseWriter, r *http.Request, result *reply, bad *failure) int {
-	status, header, body := 0, http.Header(nil), any(nil)
-	if bad != nil {
-		status, header, body = bad.status, bad.header, bad.body()
-	} else {
-		status, header, body = result.status, result.header, result.body
-	}
+func (c *call) write(ctx context.Context, w http.ResponseWriter, out reply) {
 	h := w.Header()
 	for name, value := range map[string]string{
 		"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "-1", "X-Content-Type-Options": "nosniff",
+		"Date":                           c.vault.now().UTC().Format(http.TimeFormat),
 		"Strict-Transport-Security":      "max-age=31536000;includeSubDomains",
 		"X-Ms-Keyvault-Region":           region,
 		"X-Ms-Keyvault-Service-Version":  "1.9.2874.1",
-		"X-Ms-Keyvault-Network-Info":     "conn_type=Ipv4;addr=" + clientAddress(r) + ";act_addr_fam=InterNetwork;",
+		"X-Ms-Keyvault-Network-Info":     "conn_type=Ipv4;addr=" + c.address + ";act_addr_fam=InterNetwork;",
 		"X-Ms-Request-Id":                uuid.NewString(),
-		"X-Ms-Client-Request-Id":         r.Header.Get("X-Ms-Client-Request-Id"),
+		"X-Ms-Client-Request-Id":         c.request.Header.Get("X-Ms-Client-Request-Id"),
 		"X-Ms-Keyvault-Emulator-Warning": "not the real service",
 	} {
 		if value != "" {
 			h.Set(name, value)
 		}
 	}
-	maps.Copy(h, header)
-	if body == nil {
-		w.WriteHeader(status)
-		return status
+	maps.Copy(h, out.header)
+	var body []byte
+	if out.body != nil {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+		body = encode(out.body)
 	}
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	encoder := json.NewEncoder(w)
+	c.outcome.Send(ctx, w, out.status, body)
+}
+
+func encode(body any) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(body) // the client has gone; nobody is left to tell
-	return status
+	_ = encoder.Encode(body) // into memory, of types that have a form in JSON
+	return out.Bytes()
 }
 
 func clientAddress(r *http.Request) string {
@@ -270,21 +292,4 @@ func clientAddress(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// reset ends the connection without an answer: with a TCP reset where the connection can be had, and by aborting the
-// handler otherwise.
-func reset(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	under := conn
-	if tlsConn, is := conn.(interface{ NetConn() net.Conn }); is {
-		under = tlsConn.NetConn()
-	}
-	if tcp, is := under.(*net.TCPConn); is {
-		_ = tcp.SetLinger(0)
-	}
-	_ = under.Close()
 }

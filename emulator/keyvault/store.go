@@ -12,7 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/akv2k8s/akv2k8s/emulator/fault"
 	"github.com/akv2k8s/akv2k8s/emulator/seed"
 )
 
@@ -95,26 +98,30 @@ func (o *object) find(id string) *version {
 	return nil
 }
 
-// shelf holds the objects of one kind, by lower-case name: names are case-insensitive.
-type shelf struct{ live, deleted map[string]*object }
+// shelf holds the objects of one kind.
+type shelf struct{ live, deleted *index }
 
-func newShelf() *shelf { return &shelf{live: map[string]*object{}, deleted: map[string]*object{}} }
+func newShelf() *shelf { return &shelf{live: newIndex(), deleted: newIndex()} }
 
-// vault is one vault. Its lock guards everything below it.
+// vault is one vault. Its lock guards everything below it; what stands above takes care of itself.
 type vault struct {
 	name, tenant, suffix string
 	access               seed.Access
 	pfx                  seed.PFX
 
+	clock  func() time.Time // the right time
+	offset atomic.Int64     // what the vault's clock has in addition, as a time.Duration
+	faults fault.Set
+	limit  limiter
+	tokens *tokens
+
 	mu          sync.Mutex
 	shelves     map[kind]*shelf
 	permissions []seed.Permission
-	faults      []*fault
 	backups     map[string]backup
 	issuers     map[string]map[string]any
 	contacts    []map[string]any
-	seenTokens  map[[32]byte]bool
-	revoked     map[[32]byte]bool
+	created     func(Version)
 }
 
 type backup struct {
@@ -123,17 +130,24 @@ type backup struct {
 	parts  map[kind]*object
 }
 
-func newVault(spec seed.Vault) *vault {
-	return &vault{
+func newVault(spec seed.Vault, clock func() time.Time) *vault {
+	v := &vault{
 		name: strings.ToLower(spec.Name), tenant: spec.Tenant, suffix: spec.DNSSuffix, access: spec.Access, pfx: spec.PFX,
 		shelves:     map[kind]*shelf{secrets: newShelf(), keys: newShelf(), certificates: newShelf()},
-		permissions: spec.Permissions,
-		backups:     map[string]backup{}, issuers: map[string]map[string]any{},
-		seenTokens: map[[32]byte]bool{}, revoked: map[[32]byte]bool{},
+		permissions: spec.Permissions, backups: map[string]backup{}, issuers: map[string]map[string]any{},
+		clock: clock, limit: limiter{clock: clock}, tokens: newTokens(),
 	}
+	v.offset.Store(int64(spec.ClockOffset))
+	v.limit.set(spec.Limit)
+	return v
 }
 
-func (v *vault) url() string { return "https://" + v.name + "." + v.suffix }
+// now is what the vault's clock shows.
+func (v *vault) now() time.Time { return v.clock().Add(time.Duration(v.offset.Load())) }
+
+func (v *vault) host() string { return v.name + "." + v.suffix }
+
+func (v *vault) url() string { return "https://" + v.host() }
 
 func (v *vault) id(k kind, parts ...string) string {
 	return v.url() + "/" + string(k) + "/" + strings.Join(parts, "/")
@@ -148,7 +162,7 @@ func (v *vault) resource(k kind, name string) string {
 }
 
 func (v *vault) object(k kind, name string) (*object, *failure) {
-	if o := v.shelves[k].live[strings.ToLower(name)]; o != nil {
+	if o := v.shelves[k].live.get(name); o != nil {
 		return o, nil
 	}
 	return nil, notFound(k, name)
@@ -156,7 +170,7 @@ func (v *vault) object(k kind, name string) (*object, *failure) {
 
 func (v *vault) version(k kind, name, id string) (*object, *version, *failure) {
 	nameID := strings.TrimSuffix(name+"/"+id, "/")
-	o := v.shelves[k].live[strings.ToLower(name)]
+	o := v.shelves[k].live.get(name)
 	if o == nil {
 		return nil, nil, notFound(k, nameID)
 	}
@@ -169,17 +183,16 @@ func (v *vault) version(k kind, name, id string) (*object, *version, *failure) {
 // claim returns the object of a name for a new version, or a fresh one, and refuses names that are deleted.
 func (v *vault) claim(k kind, name string) (*object, *failure) {
 	s := v.shelves[k]
-	key := strings.ToLower(name)
-	if s.deleted[key] != nil {
+	if s.deleted.get(name) != nil {
 		return nil, deletedConflict(k, name)
 	}
-	if o := s.live[key]; o != nil {
+	if o := s.live.get(name); o != nil {
 		return o, nil
 	}
 	return &object{name: name}, nil
 }
 
-func (v *vault) put(k kind, o *object) { v.shelves[k].live[strings.ToLower(o.name)] = o }
+func (v *vault) put(k kind, o *object) { v.shelves[k].live.put(o) }
 
 // kinds are the shelves that an operation on an object concerns: a certificate takes its secret and key along.
 func (o *object) kinds(k kind) []kind {
@@ -189,7 +202,7 @@ func (o *object) kinds(k kind) []kind {
 	return []kind{k}
 }
 
-func (v *vault) remove(k kind, name string, now int64) (*object, *failure) {
+func (v *vault) remove(k kind, name string) (*object, *failure) {
 	o, bad := v.object(k, name)
 	if bad != nil {
 		return nil, bad
@@ -197,20 +210,19 @@ func (v *vault) remove(k kind, name string, now int64) (*object, *failure) {
 	if o.managed {
 		return nil, managedByVault(k, "delete")
 	}
-	key := strings.ToLower(name)
 	for _, each := range o.kinds(k) {
 		s := v.shelves[each]
-		if part := s.live[key]; part != nil && (each == k || part.managed) {
-			part.deleted = now
-			s.deleted[key] = part
-			delete(s.live, key)
+		if part := s.live.get(name); part != nil && (each == k || part.managed) {
+			part.deleted = v.now().Unix()
+			s.deleted.put(part)
+			s.live.drop(name)
 		}
 	}
 	return o, nil
 }
 
 func (v *vault) deletedObject(k kind, name string) (*object, *failure) {
-	if o := v.shelves[k].deleted[strings.ToLower(name)]; o != nil {
+	if o := v.shelves[k].deleted.get(name); o != nil {
 		return o, nil
 	}
 	return nil, deletedNotFound(k, name)
@@ -224,13 +236,12 @@ func (v *vault) recover(k kind, name string) (*object, *failure) {
 	if o.managed {
 		return nil, managedByVault(k, "recover")
 	}
-	key := strings.ToLower(name)
 	for _, each := range o.kinds(k) {
 		s := v.shelves[each]
-		if part := s.deleted[key]; part != nil && (each == k || part.managed) {
+		if part := s.deleted.get(name); part != nil && (each == k || part.managed) {
 			part.deleted = 0
-			s.live[key] = part
-			delete(s.deleted, key)
+			s.live.put(part)
+			s.deleted.drop(name)
 		}
 	}
 	return o, nil
@@ -244,11 +255,10 @@ func (v *vault) purge(k kind, name string) *failure {
 	if o.managed {
 		return managedByVault(k, "purge")
 	}
-	key := strings.ToLower(name)
 	for _, each := range o.kinds(k) {
 		s := v.shelves[each]
-		if part := s.deleted[key]; part != nil && (each == k || part.managed) {
-			delete(s.deleted, key)
+		if part := s.deleted.get(name); part != nil && (each == k || part.managed) {
+			s.deleted.drop(name)
 		}
 	}
 	return nil
@@ -266,7 +276,7 @@ func (v *vault) backup(k kind, name string) ([]byte, *failure) {
 	}
 	saved := backup{kind: k, object: o, parts: map[kind]*object{}}
 	for _, each := range o.kinds(k) {
-		if part := v.shelves[each].live[strings.ToLower(name)]; part != nil {
+		if part := v.shelves[each].live.get(name); part != nil {
 			saved.parts[each] = part.clone()
 		}
 	}
@@ -280,19 +290,19 @@ func (v *vault) restore(k kind, token []byte) (*object, *failure) {
 	if !ok || saved.kind != k {
 		return nil, badParameter("The backup blob is not one that this emulator made since its start.")
 	}
-	key := strings.ToLower(saved.object.name)
+	name := saved.object.name
 	for each := range saved.parts {
-		if v.shelves[each].deleted[key] != nil {
-			return nil, deletedConflict(each, saved.object.name)
+		if v.shelves[each].deleted.get(name) != nil {
+			return nil, deletedConflict(each, name)
 		}
-		if v.shelves[each].live[key] != nil {
-			return nil, existsConflict(each, saved.object.name)
+		if v.shelves[each].live.get(name) != nil {
+			return nil, existsConflict(each, name)
 		}
 	}
 	for each, part := range saved.parts {
-		v.shelves[each].live[key] = part.clone()
+		v.put(each, part.clone())
 	}
-	return v.shelves[k].live[key], nil
+	return v.object(k, name)
 }
 
 func (o *object) clone() *object {

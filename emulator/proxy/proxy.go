@@ -4,7 +4,8 @@
 // set of production host names to the emulator and refuses all others, so that
 // unmodified programs meet the emulator where they expect Azure.
 //
-// It never opens a connection to anything but the emulator. Start at New.
+// It never opens a connection to anything but the emulator, and what the emulator
+// was told to lead to. Start at New.
 package proxy
 
 import (
@@ -28,16 +29,68 @@ type Config struct {
 	// does not is answered the way a proxy answers for a name that DNS does not
 	// know. Nil means that all exist.
 	Exists func(host string) bool
+	// Route is the address of a host that is led elsewhere than to Dial, if it has one.
+	// Nil has none.
+	Route func(host string) (address string, ok bool)
 	// Plain are the services reached by plain HTTP, by exact host name.
 	Plain map[string]http.Handler
 }
 
+// Proxy leads clients to the emulator. It is safe for concurrent use.
+type Proxy struct {
+	Config
+
+	mu      sync.Mutex
+	tunnels map[*tunnel]struct{}
+}
+
+// tunnel is one client's connection to one host. end may be called at any time, before there is a connection as well;
+// ended is closed when nothing is left of it.
+type tunnel struct {
+	host  string
+	end   context.CancelFunc
+	ended chan struct{}
+}
+
 // New returns the proxy.
-func New(cfg Config) http.Handler { return &proxy{cfg} }
+func New(cfg Config) *Proxy { return &Proxy{Config: cfg, tunnels: map[*tunnel]struct{}{}} }
 
-type proxy struct{ Config }
+// Cut ends all connections to a host, in lower case, those that are just being made included, and returns when they
+// have ended. It does not keep new ones away.
+func (p *Proxy) Cut(host string) {
+	for _, t := range p.to(host) {
+		t.end()
+		<-t.ended
+	}
+}
 
-func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) to(host string) []*tunnel {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*tunnel
+	for t := range p.tunnels {
+		if t.host == host {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// enter registers a tunnel before anything is known about it, so that no Cut can miss it.
+func (p *Proxy) enter(t *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tunnels[t] = struct{}{}
+}
+
+func (p *Proxy) leave(t *tunnel) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tunnels, t)
+	close(t.ended)
+}
+
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		p.connect(w, r)
@@ -48,7 +101,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) forward(w http.ResponseWriter, r *http.Request) {
 	host := strings.ToLower(r.URL.Hostname())
 	service, ok := p.Plain[host]
 	if !ok || r.URL.Scheme != "http" {
@@ -67,10 +120,19 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 //	403  a host that the emulator does not play
 //	502  a vault that does not exist, with the Proxy-Status of RFC 9209 (dns_error)
 //	502  the emulator's own listener is down
-//	200  a tunnel to the emulator's TLS listener
-func (p *proxy) connect(w http.ResponseWriter, r *http.Request) {
+//	200  a tunnel to the emulator's TLS listener, or to where Route leads
+func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 	host, port, err := net.SplitHostPort(r.Host)
 	host = strings.ToLower(host)
+	ctx, end := context.WithCancel(r.Context())
+	defer end()
+	t := &tunnel{host, end, make(chan struct{})}
+	p.enter(t)
+	defer p.leave(t)
+	if address, ok := p.route(host); ok && port == "443" {
+		p.tunnel(ctx, w, func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) })
+		return
+	}
 	switch {
 	case err != nil || port != "443" && !strings.HasSuffix(host, ".localhost") || !p.plays(host):
 		refuse(w, r.Host)
@@ -80,10 +142,17 @@ func (p *proxy) connect(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("keyvault-emulator: the host %q does not exist", host), http.StatusBadGateway)
 		return
 	}
-	p.tunnel(w, r)
+	p.tunnel(ctx, w, p.Dial)
 }
 
-func (p *proxy) plays(host string) bool {
+func (p *Proxy) route(host string) (string, bool) {
+	if p.Route == nil {
+		return "", false
+	}
+	return p.Route(host)
+}
+
+func (p *Proxy) plays(host string) bool {
 	for _, pattern := range p.Hosts {
 		if Match(pattern, host) {
 			return true
@@ -108,10 +177,10 @@ func refuse(w http.ResponseWriter, host string) {
 	http.Error(w, fmt.Sprintf("keyvault-emulator: the host %q is none of those this proxy leads to", host), http.StatusForbidden)
 }
 
-func (p *proxy) tunnel(w http.ResponseWriter, r *http.Request) {
-	backend, err := p.Dial(r.Context())
+func (p *Proxy) tunnel(ctx context.Context, w http.ResponseWriter, dial func(context.Context) (net.Conn, error)) {
+	backend, err := dial(ctx)
 	if err != nil {
-		http.Error(w, "keyvault-emulator: its TLS listener does not answer", http.StatusBadGateway)
+		http.Error(w, "keyvault-emulator: what listens behind this name does not answer", http.StatusBadGateway)
 		return
 	}
 	client, buffered, err := http.NewResponseController(w).Hijack()
@@ -125,14 +194,15 @@ func (p *proxy) tunnel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Bytes that the client sent right behind its CONNECT sit in the reader.
-	splice(client, buffered.Reader, backend)
+	splice(ctx, client, buffered.Reader, backend)
 }
 
-// splice copies both ways and ends both connections as soon as one side ends: TLS
-// has no use for half a tunnel.
-func splice(client net.Conn, fromClient io.Reader, backend net.Conn) {
+// splice copies both ways and ends both connections as soon as one side or ctx
+// ends: TLS has no use for half a tunnel.
+func splice(ctx context.Context, client net.Conn, fromClient io.Reader, backend net.Conn) {
 	var once sync.Once
 	end := func() { once.Do(func() { _, _ = client.Close(), backend.Close() }) }
+	defer context.AfterFunc(ctx, end)()
 	var both sync.WaitGroup
 	both.Go(func() { defer end(); _, _ = io.Copy(backend, fromClient) })
 	both.Go(func() { defer end(); _, _ = io.Copy(client, backend) })

@@ -88,6 +88,30 @@ func TestConnectWithoutBackend(t *testing.T) {
 	}
 }
 
+func TestCutEndsTheTunnelsOfOneHost(t *testing.T) {
+	p := proxy.New(proxy.Config{Hosts: []string{"*.vault.azure.net"}, Dial: echo})
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	gone, fromGone := dial(t, server.Listener.Addr().String())
+	stays, fromStays := dial(t, server.Listener.Addr().String())
+	connect(t, gone, fromGone, "MY-KV.vault.azure.net:443")
+	connect(t, stays, fromStays, "other.vault.azure.net:443")
+	p.Cut("my-kv.vault.azure.net")
+	if b, err := fromGone.ReadByte(); err == nil {
+		t.Errorf("the tunnel that was cut delivers %q", b)
+	}
+	if _, err := io.WriteString(stays, "there\n"); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := fromStays.ReadString('\n'); err != nil || back != "there\n" {
+		t.Errorf("through the other tunnel came %q, %v", back, err)
+	}
+	again, fromAgain := dial(t, server.Listener.Addr().String())
+	if status, _ := connect(t, again, fromAgain, "my-kv.vault.azure.net:443"); status != http.StatusOK {
+		t.Errorf("after the cut: %d", status)
+	}
+}
+
 func TestPlain(t *testing.T) {
 	service := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.String()) })
 	handler := proxy.New(proxy.Config{Plain: map[string]http.Handler{"169.254.169.254": service}})

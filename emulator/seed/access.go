@@ -91,12 +91,22 @@ func CheckPermissions(list []Permission, access Access, principals map[string]bo
 	return errors.Join(p.found...)
 }
 
-// CheckFaults says what is wrong with faults.
-func CheckFaults(list []Fault) error {
+// CheckFaults says what is wrong with the faults of a vault.
+func CheckFaults(list []Fault) error { return checkFaults(list, FaultKinds()) }
+
+// CheckSignInFaults says what is wrong with the faults of a sign-in.
+func CheckSignInFaults(list []Fault) error { return checkFaults(list, SignInFaultKinds()) }
+
+func checkFaults(list []Fault, kinds []FaultKind) error {
 	p := &problems{}
-	for i, it := range list {
-		p.fault(place("", "faults", i, string(it.Kind)), it)
-	}
+	p.faults("", list, kinds)
+	return errors.Join(p.found...)
+}
+
+// CheckLimit fills in defaults of a limit and says what is wrong with it.
+func CheckLimit(l *Limit) error {
+	p := &problems{}
+	p.limit("limit", l)
 	return errors.Join(p.found...)
 }
 
@@ -156,19 +166,5 @@ func (p *problems) lists(where string, it Permission) {
 				p.add(where, "%s has no permission %q; it has %s", kind, one, strings.Join(allPermissions[kind], ", "))
 			}
 		}
-	}
-}
-
-func (p *problems) fault(where string, f Fault) {
-	p.oneOf(where+": kind", string(f.Kind), string(FaultThrottle), string(FaultError), string(FaultLatency),
-		string(FaultReset), string(FaultFirewall), string(FaultForbid), string(FaultRevoke))
-	if f.Kind == FaultLatency && f.Latency <= 0 {
-		p.add(where, "latency is missing")
-	}
-	if f.Status != 0 && (f.Status < 400 || f.Status > 599) {
-		p.add(where, "status must be 400 to 599")
-	}
-	if f.RetryAfter < 0 || f.Count < 0 {
-		p.add(where, "retryAfter and count are not negative")
 	}
 }

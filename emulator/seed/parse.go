@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -107,6 +108,8 @@ func (p *problems) seed(s *Seed) {
 	for i := range s.Principals {
 		p.principal(place("", "principals", i, s.Principals[i].Name), &s.Principals[i], s.Tenant, names)
 	}
+	p.eventGrid("eventGrid", s.EventGrid)
+	p.faults("signIn", s.SignIn.Faults, SignInFaultKinds())
 	vaults := map[string]bool{}
 	for i := range s.Vaults {
 		v := &s.Vaults[i]
@@ -201,10 +204,36 @@ func (p *problems) vault(where string, v *Vault, tenant string, principals map[s
 	for i := range v.Permissions {
 		p.permission(place(where, "permissions", i, v.Permissions[i].Principal), v.Permissions[i], v.Access, principals)
 	}
-	for i := range v.Faults {
-		p.fault(place(where, "faults", i, string(v.Faults[i].Kind)), v.Faults[i])
+	p.faults(where, v.Faults, FaultKinds())
+	if v.Limit != nil {
+		p.limit(where+": limit", v.Limit)
 	}
+	if v.Generate != nil {
+		p.generate(where+": generate", v)
+	}
+	p.eventGrid(where+": eventGrid", v.EventGrid)
 	p.objects(where, v)
+}
+
+// maxGenerated is more than any test needs and less than a slip of the finger costs.
+const maxGenerated = 1_000_000
+
+// generate adds to the secrets of a vault what it only describes.
+func (p *problems) generate(where string, v *Vault) {
+	g := *v.Generate
+	if g.Count < 1 || g.Count > maxGenerated {
+		p.add(where, "count must be 1 to %d", maxGenerated)
+		return
+	}
+	if !objectName.MatchString(g.Prefix + strconv.Itoa(g.Count)) {
+		p.add(where, "prefix and number must be 1 to 127 letters, digits and hyphens")
+		return
+	}
+	v.Secrets = slices.Grow(v.Secrets, g.Count)
+	for i := range g.Count {
+		name := g.Prefix + strconv.Itoa(i)
+		v.Secrets = append(v.Secrets, Secret{Meta: Meta{Name: name}, Value: name})
+	}
 }
 
 func (p *problems) objects(where string, v *Vault) {

@@ -17,6 +17,15 @@ type Seed struct {
 	Tenant     string      `json:"tenant,omitempty"     yaml:"tenant"`
 	Principals []Principal `json:"principals,omitempty" yaml:"principals"`
 	Vaults     []Vault     `json:"vaults,omitempty"     yaml:"vaults"`
+	// EventGrid is where the events of all vaults go that name no place of their own.
+	EventGrid *EventGrid `json:"eventGrid,omitempty" yaml:"eventGrid"`
+	// SignIn concerns the login hosts and the instance metadata service.
+	SignIn SignIn `json:"signIn,omitzero" yaml:"signIn"`
+}
+
+// SignIn says how the login hosts and the instance metadata service misbehave.
+type SignIn struct {
+	Faults []Fault `json:"faults,omitempty" yaml:"faults"`
 }
 
 // Principal is an identity that may sign in, and the ways in which it proves who it is.
@@ -93,7 +102,33 @@ type Vault struct {
 	Secrets      []Secret      `json:"secrets,omitempty"      yaml:"secrets"`
 	Certificates []Certificate `json:"certificates,omitempty" yaml:"certificates"`
 	Keys         []Key         `json:"keys,omitempty"         yaml:"keys"`
-	Faults       []Fault       `json:"faults,omitempty"       yaml:"faults"`
+	// Generate adds secrets that nobody wants to write down.
+	Generate *Generate `json:"generate,omitempty" yaml:"generate"`
+	Faults   []Fault   `json:"faults,omitempty"   yaml:"faults"`
+	// EventGrid is where the vault's events go, in place of where those of all go.
+	EventGrid *EventGrid `json:"eventGrid,omitempty" yaml:"eventGrid"`
+	// Limit bounds the transactions; absent, there is no limit.
+	Limit *Limit `json:"limit,omitempty" yaml:"limit"`
+	// ClockOffset is how far the vault's clock is ahead (or, when negative, behind).
+	ClockOffset Duration `json:"clockOffset,omitempty" yaml:"clockOffset"`
+}
+
+// Generate describes Count secrets Prefix0, Prefix1 …, each with its own name for a value.
+type Generate struct {
+	Prefix string `json:"prefix" yaml:"prefix"`
+	Count  int    `json:"count"  yaml:"count"`
+}
+
+// What Key Vault grants one vault in one region; see its page on service limits.
+const (
+	DefaultTransactions = 4000
+	DefaultPer          = Duration(10 * time.Second)
+)
+
+// Limit is a bucket of Transactions that refills within Per. Zero fields are filled in with the defaults.
+type Limit struct {
+	Transactions int      `json:"transactions,omitempty" yaml:"transactions"`
+	Per          Duration `json:"per,omitempty"          yaml:"per"`
 }
 
 // Permission is what one principal may do in a vault: by roles (access: rbac) or by lists (access: policy).
@@ -162,21 +197,35 @@ type Key struct {
 	Operations []string `json:"operations,omitempty" yaml:"operations"`
 }
 
-// FaultKind names one way in which a vault can misbehave.
+// FaultKind names one way in which a vault or a sign-in can misbehave.
 type FaultKind string
 
-// The faults a vault can be given.
+// The faults there are. The last four are a vault's only.
 const (
 	FaultThrottle FaultKind = "throttle" // 429, with Retry-After when RetryAfter is set
 	FaultError    FaultKind = "error"    // Status, 503 when absent
 	FaultLatency  FaultKind = "latency"  // waits Latency, then answers
+	FaultHang     FaultKind = "hang"     // no answer until the fault is cleared or the client has gone
 	FaultReset    FaultKind = "reset"    // the connection is reset
+	FaultTruncate FaultKind = "truncate" // the whole Content-Length, half of the body, and the connection ends
+	FaultSlow     FaultKind = "slow"     // the body takes Latency to arrive, piece by piece
 	FaultFirewall FaultKind = "firewall" // 403 ForbiddenByFirewall
 	FaultForbid   FaultKind = "forbid"   // 403 as without permission
 	FaultRevoke   FaultKind = "revoke"   // 401 for every token used before the fault was set
+	FaultDNS      FaultKind = "dns"      // the proxy finds no such host; open connections to it are cut
 )
 
-// Fault makes matching authenticated requests fail or wait until it is cleared or used up.
+// FaultKinds lists the kinds that a vault can be given, SignInFaultKinds those of a sign-in.
+func FaultKinds() []FaultKind {
+	return append(SignInFaultKinds(), FaultFirewall, FaultForbid, FaultRevoke, FaultDNS)
+}
+
+// SignInFaultKinds lists the kinds that make sense before there is a vault.
+func SignInFaultKinds() []FaultKind {
+	return []FaultKind{FaultThrottle, FaultError, FaultLatency, FaultHang, FaultReset, FaultTruncate, FaultSlow}
+}
+
+// Fault makes matching requests fail or wait until it is cleared or used up.
 type Fault struct {
 	Kind       FaultKind `json:"kind"                 yaml:"kind"`
 	Status     int       `json:"status,omitempty"     yaml:"status"`
@@ -186,11 +235,13 @@ type Fault struct {
 	Operations []string `json:"operations,omitempty" yaml:"operations"`
 	// Objects limits it to objects, each as "secrets/name".
 	Objects []string `json:"objects,omitempty" yaml:"objects"`
+	// Probability is how likely a matching request is to meet it, above 0 and up to 1; 0 is always.
+	Probability float64 `json:"probability,omitempty" yaml:"probability"`
 	// Count is how many requests it meets before it ends; 0 is no end.
 	Count int `json:"count,omitempty" yaml:"count"`
 }
 
-// Duration is a time.Duration written as "250ms" or "2s".
+// Duration is a time.Duration written as "250ms" or "-2s".
 type Duration time.Duration
 
 // UnmarshalText reads the form that time.ParseDuration reads.

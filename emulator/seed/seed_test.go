@@ -53,6 +53,44 @@ vaults:
 	}
 }
 
+func TestLimitHasTheServicesNumbers(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		in   string
+		want *seed.Limit
+	}{
+		"Absent":  {"", nil},
+		"Empty":   {", limit: {}", &seed.Limit{Transactions: 4000, Per: seed.Duration(10 * time.Second)}},
+		"Partial": {", limit: {transactions: 5}", &seed.Limit{Transactions: 5, Per: seed.Duration(10 * time.Second)}},
+		"Full":    {", limit: {transactions: 5, per: 1m}", &seed.Limit{Transactions: 5, Per: seed.Duration(time.Minute)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := seed.Parse([]byte("vaults: [{name: my-kv"+tc.in+"}]"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got.Vaults[0].Limit); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestGenerateStandsForManySecrets(t *testing.T) {
+	t.Parallel()
+	got, err := seed.Parse([]byte("vaults: [{name: my-kv, secrets: [{name: a, value: x}], generate: {prefix: s-, count: 2}}]"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []seed.Secret{
+		{Meta: seed.Meta{Name: "a"}, Value: "x"}, {Meta: seed.Meta{Name: "s-0"}, Value: "s-0"}, {Meta: seed.Meta{Name: "s-1"}, Value: "s-1"},
+	}
+	if diff := cmp.Diff(want, got.Vaults[0].Secrets); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestParseSaysWhatAndWhere(t *testing.T) {
 	t.Parallel()
 	const vault = "vaults: [{name: my-kv, "
@@ -73,6 +111,15 @@ func TestParseSaysWhatAndWhere(t *testing.T) {
 		"PermissionUnknown":   {"principals: [{name: p, clientId: c}]\n" + vault + "access: policy, permissions: [{principal: p, secrets: [read]}]}]", `secrets has no permission "read"`},
 		"PrincipalUnknown":    {vault + "permissions: [{principal: q, roles: [Key Vault Reader]}]}]", "permissions[0] (q): no principal has this name"},
 		"FaultKind":           {vault + "faults: [{kind: boom}]}]", "kind: must be one of throttle"},
+		"FaultOfSignIn":       {"signIn: {faults: [{kind: forbid}]}", "signIn: faults[0] (forbid): kind: must be one of throttle"},
+		"FaultObjects":        {"signIn: {faults: [{kind: hang, objects: [secrets/a]}]}", "a sign-in knows no objects"},
+		"FaultSlow":           {vault + "faults: [{kind: slow}]}]", "faults[0] (slow): latency is missing"},
+		"FaultProbability":    {vault + "faults: [{kind: reset, probability: 20}]}]", "probability must be above 0 and up to 1"},
+		"FaultDNS":            {vault + "faults: [{kind: dns, operations: [secrets/get]}]}]", "leave operations and objects out"},
+		"Limit":               {vault + "limit: {transactions: -1}}]", "limit: transactions and per are not negative"},
+		"GenerateNone":        {vault + "generate: {prefix: s-}}]", "generate: count must be 1 to"},
+		"GenerateName":        {vault + "generate: {prefix: s_, count: 1}}]", "generate: prefix and number must be"},
+		"GenerateTaken":       {vault + "secrets: [{name: s1, value: x}], generate: {prefix: s, count: 2}}]", "secrets[2] (s1): the vault already has secrets/s1"},
 		"Duration":            {vault + "faults: [{kind: latency, latency: soon}]}]", "is not a duration"},
 		"Version":             {vault + "secrets: [{name: a, value: x, version: 12}]}]", "version must be 32"},
 		"FederatedWithoutKey": {"principals: [{name: p, clientId: c, federated: [{issuer: i, subject: s}]}]", "federated[0]: exactly one of"},
