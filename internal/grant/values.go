@@ -4,7 +4,6 @@ package grant
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -135,9 +134,7 @@ func Fill(needs []Need, reads map[vault.Reference]Read) Values {
 		fault := render.Explain(err)
 		out.Problems = append(out.Problems, *problem(n.Variable, fault.Reason, n.about(fault.Text)))
 		out.Retry = out.Retry && fault.Outage
-		if throttled, ok := errors.AsType[vault.Throttled](err); ok {
-			out.RetryAfter = max(out.RetryAfter, throttled.RetryAfter)
-		}
+		out.RetryAfter = max(out.RetryAfter, vault.RetryAfter(err))
 	}
 	if len(out.Problems) == 0 {
 		out.Retry = false

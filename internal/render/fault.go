@@ -27,6 +27,7 @@ var faults = []struct {
 }{
 	{vault.ErrNoVault, v2beta1.ReasonVaultNotFound},
 	{vault.ErrNotFound, v2beta1.ReasonObjectNotFound},
+	{vault.ErrPending, v2beta1.ReasonObjectNotFound},
 	{vault.ErrDisabled, v2beta1.ReasonObjectDisabled},
 	{vault.ErrForbidden, v2beta1.ReasonForbidden},
 	{vault.ErrFirewall, v2beta1.ReasonNetworkDenied},

@@ -47,6 +47,7 @@ type Object struct {
 	Updated     time.Time
 	NotBefore   time.Time // zero when the vault names none; the vault gives the object all the same
 	Expires     time.Time // as NotBefore
+	Answered    time.Time // by the vault's own clock, to the second; zero when it did not say
 }
 
 // Key is the public part of a key, as JWK names it (RFC 7518 section 6).
@@ -68,12 +69,17 @@ type Reader interface {
 var (
 	ErrNotFound    = errors.New("the vault has no such object")
 	ErrNoVault     = errors.New("there is no vault of this name")
+	ErrPending     = errors.New("the certificate was requested and is not issued yet")
 	ErrDisabled    = errors.New("the object, or this version of it, is disabled")
 	ErrForbidden   = errors.New("the identity may not read this object")
 	ErrFirewall    = errors.New("the vault's firewall refuses this network")
 	ErrSignIn      = errors.New("signing in to Azure was refused")
 	ErrUnavailable = errors.New("the vault did not answer")
 )
+
+// ErrNoQueue is about the queue that tells of changes, which otherwise fails as a
+// vault does.
+var ErrNoQueue = errors.New("there is no such queue")
 
 // Throttled asks the caller to come back later. It counts as ErrUnavailable.
 type Throttled struct {
@@ -84,3 +90,40 @@ func (Throttled) Error() string { return "the vault asked us to slow down" }
 
 // Is makes a Throttled count as ErrUnavailable.
 func (Throttled) Is(target error) bool { return target == ErrUnavailable }
+
+// Resting is for a vault that is left alone for a while because it did not answer.
+// It counts as ErrUnavailable.
+type Resting struct {
+	RetryAfter time.Duration
+}
+
+func (Resting) Error() string { return ErrUnavailable.Error() }
+
+// Is makes a Resting count as ErrUnavailable.
+func (Resting) Is(target error) bool { return target == ErrUnavailable }
+
+// Verdict is the one of the errors above that is an answer and no silence; nil where
+// there is none.
+func Verdict(err error) error {
+	for _, refusal := range []error{ErrNotFound, ErrNoVault, ErrPending, ErrDisabled, ErrForbidden, ErrFirewall, ErrSignIn} {
+		if errors.Is(err, refusal) {
+			return refusal
+		}
+	}
+	return nil
+}
+
+// IsOutage says that an error is about the moment and not about the object: the
+// vault, or what stands before it, did not answer.
+func IsOutage(err error) bool { return err != nil && Verdict(err) == nil }
+
+// RetryAfter is how long to wait before asking again, as far as an error says.
+func RetryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[Throttled](err); ok {
+		return e.RetryAfter
+	}
+	if e, ok := errors.AsType[Resting](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}

@@ -18,9 +18,15 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
+// Source is what the contract is about.
+type Source interface {
+	vault.Reader
+	vault.Lister
+}
+
 // Stage is a vault in which the contract can arrange things, and a Reader of it.
 type Stage struct {
-	Reader vault.Reader
+	Reader Source
 	Vault  string // its name; no vault named no-such-vault may exist
 
 	// SetSecret, CreateCertificate (exportable, self-signed) and CreateKey (an RSA
@@ -32,7 +38,7 @@ type Stage struct {
 	Disable func(ref vault.Reference)
 	// Delete deletes an object with all versions.
 	Delete func(ref vault.Reference)
-	// Break makes every read of the vault meet a fault until it is called with
+	// Break makes every request to the vault meet a fault until it is called with
 	// FaultNone. Throttling uses retryAfter; zero is an answer that does not say.
 	Break func(fault Fault, retryAfter time.Duration)
 }
@@ -51,7 +57,7 @@ const (
 	FaultSignIn // the identity cannot sign in
 )
 
-// RunContract checks what vault.Reader promises. newStage is called for every
+// RunContract checks what vault.Reader and vault.Lister promise. newStage is called for every
 // case, and each case uses names of its own.
 func RunContract(t *testing.T, newStage func(t *testing.T) Stage) {
 	t.Helper()
@@ -68,6 +74,13 @@ func RunContract(t *testing.T, newStage func(t *testing.T) Stage) {
 		"Faults":        checkFaults,
 		"Canceled":      checkCanceled,
 		"Concurrent":    checkConcurrent,
+		"AnyCase":       checkAnyCase,
+		"List":          checkList,
+		"ListPages":     checkListPages,
+		"ListUpdated":   checkListUpdated,
+		"ListRefused":   checkListRefused,
+		"ListFaults":    checkListFaults,
+		"ListCanceled":  checkListCanceled,
 	} {
 		t.Run(name, func(t *testing.T) { check(t, newStage(t)) })
 	}
@@ -91,6 +104,9 @@ func checkSecret(t *testing.T, s Stage) {
 		}
 		if obj.Updated.IsZero() {
 			t.Errorf("%s: no time of update", name)
+		}
+		if obj.Answered.Before(obj.Updated) {
+			t.Errorf("%s: answered at %v, updated at %v", name, obj.Answered, obj.Updated)
 		}
 	}
 	s.SetSecret("untyped", "v", "")
@@ -226,23 +242,26 @@ func checkDeleted(t *testing.T, s Stage) {
 	refuse(t, s, ref, vault.ErrNotFound)
 }
 
+// faults are what a request says that meets one, be it for an object or for a list.
+var faults = map[string]struct {
+	fault      Fault
+	retryAfter time.Duration
+	want       error
+}{
+	"Forbidden":        {FaultForbidden, 0, vault.ErrForbidden},
+	"Firewall":         {FaultFirewall, 0, vault.ErrFirewall},
+	"Throttled":        {FaultThrottled, 0, vault.Throttled{}},
+	"ThrottledForLong": {FaultThrottled, 7 * time.Second, vault.Throttled{RetryAfter: 7 * time.Second}},
+	"Server":           {FaultServer, 0, vault.ErrUnavailable},
+	"Reset":            {FaultReset, 0, vault.ErrUnavailable},
+	"SignIn":           {FaultSignIn, 0, vault.ErrSignIn},
+}
+
 func checkFaults(t *testing.T, s Stage) {
 	t.Helper()
 	s.SetSecret("there", "v", "")
 	ref := vault.Reference{Vault: s.Vault, Kind: vault.KindSecret, Name: "there"}
-	for name, tc := range map[string]struct {
-		fault      Fault
-		retryAfter time.Duration
-		want       error
-	}{
-		"Forbidden":        {FaultForbidden, 0, vault.ErrForbidden},
-		"Firewall":         {FaultFirewall, 0, vault.ErrFirewall},
-		"Throttled":        {FaultThrottled, 0, vault.Throttled{}},
-		"ThrottledForLong": {FaultThrottled, 7 * time.Second, vault.Throttled{RetryAfter: 7 * time.Second}},
-		"Server":           {FaultServer, 0, vault.ErrUnavailable},
-		"Reset":            {FaultReset, 0, vault.ErrUnavailable},
-		"SignIn":           {FaultSignIn, 0, vault.ErrSignIn},
-	} {
+	for name, tc := range faults {
 		t.Run(name, func(t *testing.T) {
 			s.Break(tc.fault, tc.retryAfter)
 			refuse(t, s, ref, tc.want)
@@ -296,13 +315,18 @@ func refuse(t *testing.T, s Stage, ref vault.Reference, want error) {
 		ref.Vault = s.Vault
 	}
 	obj, err := s.Reader.Read(t.Context(), ref)
+	refused(t, ref, obj, err, want)
+}
+
+func refused(t *testing.T, asked, out any, err, want error) {
+	t.Helper()
 	if !errors.Is(err, want) {
-		t.Fatalf("reading %+v: %v, want %v", ref, err, want)
+		t.Fatalf("asking for %+v: %v, want %v", asked, err, want)
 	}
 	if err.Error() != want.Error() {
 		t.Errorf("the error reads %q, want %q", err, want)
 	}
-	if !reflect.ValueOf(obj).IsZero() {
-		t.Error("an object came with the error")
+	if !reflect.ValueOf(out).IsZero() {
+		t.Error("something came with the error")
 	}
 }
