@@ -40,28 +40,16 @@ func TestReaderKeepsTheContract(t *testing.T) {
 
 func newStage(t *testing.T) vaulttest.Stage {
 	t.Helper()
+	stage, _ := newStageAndEmulator(t)
+	return stage
+}
+
+func newStageAndEmulator(t *testing.T) (vaulttest.Stage, *emulatortest.Instance) {
+	t.Helper()
 	emulator := emulatortest.Start(t, contractSeed)
-	proxyURL, err := url.Parse(emulator.ProxyURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := azure.NewHTTPClient(azure.HTTPOptions{CABundle: emulator.CAFile, Proxy: http.ProxyURL(proxyURL)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.CloseIdleConnections)
-	env := map[string]string{
-		"AZURE_TENANT_ID":     "11111111-1111-4111-8111-111111111111",
-		"AZURE_CLIENT_ID":     "22222222-2222-4222-8222-222222222222",
-		"AZURE_CLIENT_SECRET": password,
-	}
-	cred, err := azure.NewCredential(azure.SignIn{Method: azure.MethodEnvironment, Getenv: func(name string) string { return env[name] }, HTTP: client})
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner := newOwner(t, emulator.Client(), env)
+	owner := newOwner(t, emulator.Client(), environment())
 	return vaulttest.Stage{
-		Reader: newReader(t, cred, azure.Options{}), Vault: "my-kv",
+		Reader: emulatorReader(t, emulator), Vault: "my-kv",
 		SetSecret: func(name, value, contentType string) string {
 			return emulator.PutSecret("my-kv", seed.Secret{Meta: seed.Meta{Name: name}, Value: value, ContentType: contentType})
 		},
@@ -78,7 +66,36 @@ func newStage(t *testing.T) vaulttest.Stage {
 		},
 		Delete: func(ref vault.Reference) { emulator.Delete(ref.Vault, collection(ref.Kind), ref.Name) },
 		Break:  func(fault vaulttest.Fault, retryAfter time.Duration) { breakVault(t, emulator, fault, retryAfter) },
+	}, emulator
+}
+
+// environment signs in the emulator's reader.
+func environment() map[string]string {
+	return map[string]string{
+		"AZURE_TENANT_ID":     "11111111-1111-4111-8111-111111111111",
+		"AZURE_CLIENT_ID":     "22222222-2222-4222-8222-222222222222",
+		"AZURE_CLIENT_SECRET": password,
 	}
+}
+
+// emulatorReader reads from the emulator.
+func emulatorReader(t *testing.T, emulator *emulatortest.Instance) *azure.Reader {
+	t.Helper()
+	proxyURL, err := url.Parse(emulator.ProxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := azure.NewHTTPClient(azure.HTTPOptions{CABundle: emulator.CAFile, Proxy: http.ProxyURL(proxyURL)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	env := environment()
+	cred, err := azure.NewCredential(azure.SignIn{Method: azure.MethodEnvironment, Getenv: func(name string) string { return env[name] }, HTTP: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newReader(t, cred, azure.Options{})
 }
 
 func collection(kind vault.Kind) string { return string(kind) + "s" }

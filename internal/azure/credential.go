@@ -46,6 +46,9 @@ type SignIn struct {
 	Getenv func(string) string
 	HTTP   *http.Client // from NewHTTPClient; nil is one with its defaults
 	Log    *slog.Logger // nil is silence
+	// Metrics hears of the requests of this credential and of the Readers that use it;
+	// nil is nobody.
+	Metrics Metrics
 }
 
 const cloudVariable = "AZURE_ENVIRONMENT"
@@ -66,6 +69,8 @@ type Credential struct {
 	http  *http.Client
 	log   *slog.Logger
 	read  func() (settings, error) // nil: nothing to read again
+
+	metrics Metrics
 
 	mu          sync.Mutex
 	inner       azcore.TokenCredential
@@ -91,7 +96,10 @@ func NewCredential(cfg SignIn) (*Credential, error) {
 		}
 		cfg.HTTP = client
 	}
-	c := &Credential{http: cfg.HTTP, log: cfg.Log}
+	if cfg.Metrics == nil {
+		cfg.Metrics = nobody{}
+	}
+	c := &Credential{http: cfg.HTTP, log: cfg.Log, metrics: cfg.Metrics}
 	switch cfg.Method {
 	case MethodCloudConfig, "":
 		path := cfg.CloudConfig
@@ -200,7 +208,12 @@ func (c *Credential) GetToken(ctx context.Context, opts policy.TokenRequestOptio
 			c.renew = true
 			c.mu.Unlock()
 		}
-		return azcore.AccessToken{}, newSignInError(seen, err)
+		failed := newSignInError(seen, err)
+		c.metrics.Token(failed.outcome())
+		return azcore.AccessToken{}, failed
+	}
+	if status, _ := seen.last(); status != 0 { // or the SDK had one
+		c.metrics.Token(OutcomeOK)
 	}
 	return token, nil
 }

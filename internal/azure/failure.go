@@ -35,6 +35,8 @@ const (
 	keyReason  = "reason"
 	keyOrigin  = "origin"
 	keyCloud   = "cloud"
+	keyHost    = "host"
+	keyQueue   = "queue"
 )
 
 var (
@@ -81,6 +83,18 @@ func newSignInError(seen *trace, cause error) *signInError {
 	return e
 }
 
+func (e *signInError) outcome() string {
+	switch {
+	case e.refused:
+		return OutcomeRefused
+	case e.status == http.StatusTooManyRequests:
+		return OutcomeThrottled
+	case e.network != nil:
+		return OutcomeNoAnswer
+	}
+	return OutcomeFailed
+}
+
 // failure is what a read's error means to us, and what the log may say about it.
 type failure struct {
 	err    error
@@ -96,7 +110,7 @@ func (f failure) level() slog.Level {
 	switch {
 	case errors.Is(f.err, context.Canceled):
 		return slog.LevelDebug
-	case errors.Is(f.err, vault.ErrNotFound), errors.Is(f.err, vault.ErrDisabled), errors.Is(f.err, vault.ErrNoVault):
+	case errors.Is(f.err, vault.ErrNotFound), errors.Is(f.err, vault.ErrPending), errors.Is(f.err, vault.ErrDisabled), errors.Is(f.err, vault.ErrNoVault):
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn
@@ -130,6 +144,7 @@ func (f failure) attributes() []any {
 //	404 with a code of Key Vault                 ErrNotFound
 //	429                                          Throttled
 //	DNS, or the proxy's DNS, lacks the host      ErrNoVault
+//	a certificate without a certificate          ErrPending
 //	everything else                              ErrUnavailable
 func classify(err error, host string, now time.Time) failure {
 	if e, ok := errors.AsType[*signInError](err); ok {
@@ -140,6 +155,8 @@ func classify(err error, host string, now time.Time) failure {
 	}
 	f := failure{err: vault.ErrUnavailable, reason: describe(err)}
 	switch {
+	case errors.Is(err, vault.ErrPending):
+		f = failure{err: vault.ErrPending}
 	case isUnknownHost(err, host):
 		f.err = vault.ErrNoVault
 	case errors.Is(err, context.Canceled):

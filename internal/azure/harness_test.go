@@ -51,6 +51,8 @@ type azureWorld struct {
 	vault  http.Handler
 	seen   []string // "METHOD host/path", "+token" when authorized
 	absent bool     // the proxy says that no vault exists
+
+	noAccount bool // the proxy says that no storage account exists
 }
 
 func newWorld(t *testing.T) *azureWorld {
@@ -81,14 +83,14 @@ func (w *azureWorld) start(t *testing.T) *http.Client {
 	backend.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	backend.StartTLS()
 	front := httptest.NewServer(proxy.New(proxy.Config{
-		Hosts: append(entra.Hosts(), "*.vault.azure.net", "*.vault.azure.cn", "*.vault.example"),
+		Hosts: append(entra.Hosts(), "*.vault.azure.net", "*.vault.azure.cn", "*.vault.example", "*.queue.core.windows.net"),
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", backend.Listener.Addr().String())
 		},
 		Exists: func(host string) bool {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return !w.absent || !strings.Contains(host, ".vault.")
+			return (!w.absent || !strings.Contains(host, ".vault.")) && (!w.noAccount || !strings.Contains(host, ".queue."))
 		},
 		Plain: map[string]http.Handler{imds.Host: imds.Handler(w.authority)},
 	}))

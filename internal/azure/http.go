@@ -32,6 +32,9 @@ type HTTPOptions struct {
 // certificate's chain not many times more.
 const maxBodyBytes = 4 << 20
 
+// connectionsPerHost keeps a process from running a node out of ports.
+const connectionsPerHost = 10
+
 // NewHTTPClient makes the one HTTP client of a process that speaks to Azure.
 func NewHTTPClient(o HTTPOptions) (*http.Client, error) {
 	roots, err := trustedRoots(o.CABundle)
@@ -49,8 +52,11 @@ func NewHTTPClient(o HTTPOptions) (*http.Client, error) {
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
 		// A connection that a firewall dropped silently is found by a ping.
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
-		MaxIdleConnsPerHost: 16,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		// A vault gets no more requests than this at once: its requests are scheduled
+		// before they come here, so none waits for a connection. See package reader.
+		MaxConnsPerHost:     connectionsPerHost,
+		MaxIdleConnsPerHost: connectionsPerHost,
 		IdleConnTimeout:     90 * time.Second,
 	}
 	return &http.Client{

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package azure is the only package that speaks to Azure: it signs in and reads
-// objects of Key Vault, in the words of package vault.
+// Package azure is the only package that speaks to Azure: it signs in, reads
+// objects of Key Vault in the words of package vault, and receives from a Storage
+// queue what Event Grid put there.
 //
 // It neither caches nor retries nor schedules; that is for whoever calls it. No
 // text of a remote answer leaves it but for status and error codes in the log.
-// Start at NewCredential and NewReader.
+// Start at NewCredential, NewReader and NewQueue.
 package azure
 
 import (
@@ -13,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -41,7 +44,7 @@ type Options struct {
 const defaultTimeout = 20 * time.Second
 
 // Reader reads objects of any vault below one DNS suffix. It is safe for
-// concurrent use and implements vault.Reader.
+// concurrent use and implements vault.Reader and vault.Lister.
 type Reader struct {
 	cred    *Credential
 	suffix  string
@@ -52,7 +55,10 @@ type Reader struct {
 	vaults map[string]*client
 }
 
-var _ vault.Reader = (*Reader)(nil)
+var (
+	_ vault.Reader = (*Reader)(nil)
+	_ vault.Lister = (*Reader)(nil)
+)
 
 // NewReader makes a Reader that signs in with cred and shares its HTTP client.
 func NewReader(cred *Credential, o Options) (*Reader, error) {
@@ -78,6 +84,42 @@ type client struct {
 	secrets      *azsecrets.Client
 	certificates *azcertificates.Client
 	keys         *azkeys.Client
+	first        map[vault.Kind]*first
+}
+
+// first lets the first request to a vault go alone: each that goes before one was
+// answered would find out for itself how the vault wants to be spoken to.
+type first struct {
+	turn chan struct{} // holds one token
+	done atomic.Bool
+}
+
+func newFirst() *first {
+	f := &first{turn: make(chan struct{}, 1)}
+	f.turn <- struct{}{}
+	return f
+}
+
+// wait returns what to call with the outcome once there is one.
+func (f *first) wait(ctx context.Context) (func(error), error) {
+	nothing := func(error) {}
+	if f == nil || f.done.Load() {
+		return nothing, nil
+	}
+	select {
+	case <-ctx.Done():
+		return nothing, ctx.Err()
+	case <-f.turn:
+	}
+	if f.done.Load() {
+		f.turn <- struct{}{}
+		return nothing, nil
+	}
+	return func(err error) {
+		_, answered := errors.AsType[*azcore.ResponseError](err)
+		f.done.Store(err == nil || answered && !refusedToken(err))
+		f.turn <- struct{}{}
+	}, nil
 }
 
 var (
@@ -97,16 +139,39 @@ func (r *Reader) Read(ctx context.Context, ref vault.Reference) (vault.Object, e
 	case !objectPattern.MatchString(ref.Name), !versionPattern.MatchString(ref.Version):
 		return vault.Object{}, vault.ErrNotFound
 	}
+	var clock *http.Response
+	obj, err := ask(policy.WithCaptureResponse(ctx, &clock), r, ref.Collection(), func(ctx context.Context, c *client) (vault.Object, error) {
+		return c.read(ctx, ref)
+	})
+	if err != nil {
+		return vault.Object{}, r.report(ctx, ref.Collection(), ref.Name, err)
+	}
+	obj.Answered = dateOf(clock)
+	return obj, nil
+}
+
+// ask sends a request, and once more with a fresh token where the vault refused one
+// that has not expired.
+func ask[T any](ctx context.Context, r *Reader, of vault.Collection, request func(context.Context, *client) (T, error)) (T, error) { //nolint:ireturn // an object or a page
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	obj, err := r.attempt(ctx, ref)
+	out, err := attempt(ctx, r, of, request)
 	if refusedToken(err) && r.cred.renewToken(time.Now()) {
-		obj, err = r.attempt(ctx, ref)
+		out, err = attempt(ctx, r, of, request)
 	}
+	return out, err
+}
+
+// dateOf is the vault's clock at its answer.
+func dateOf(resp *http.Response) time.Time {
+	if resp == nil {
+		return time.Time{}
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {
-		return vault.Object{}, r.report(ctx, ref, err)
+		return time.Time{}
 	}
-	return obj, nil
+	return date
 }
 
 func refusedToken(err error) bool {
@@ -116,28 +181,40 @@ func refusedToken(err error) bool {
 
 // attempt turns a panic into an error: the SDK takes a challenge apart with
 // little care, and an odd one must not end the process.
-func (r *Reader) attempt(ctx context.Context, ref vault.Reference) (obj vault.Object, err error) { //nolint:nonamedreturns // recover can speak through a named result only
+func attempt[T any](ctx context.Context, r *Reader, of vault.Collection, request func(context.Context, *client) (T, error)) (out T, err error) { //nolint:ireturn,nonamedreturns // T is an object or a page; recover can speak through a named result only
+	settle := func(error) {}
 	defer func() {
 		if p := recover(); p != nil {
-			obj, err = vault.Object{}, errPanic
+			out, err = *new(T), errPanic
 		}
+		settle(err)
 	}()
-	c, err := r.client(ref.Vault)
+	c, err := r.client(of.Vault)
 	if err != nil {
-		return vault.Object{}, err
+		return *new(T), err
 	}
-	return c.read(ctx, ref)
+	if settle, err = c.first[of.Kind].wait(ctx); err != nil {
+		return *new(T), err
+	}
+	return request(ctx, c)
 }
 
-func (r *Reader) report(ctx context.Context, ref vault.Reference, err error) error {
-	f := classify(err, r.host(ref.Vault), time.Now())
+// report logs a failure once, and translates it. A list has no object.
+func (r *Reader) report(ctx context.Context, of vault.Collection, object string, err error) error {
+	f := classify(err, r.host(of.Vault), time.Now())
 	if errors.Is(f.err, vault.ErrNoVault) {
-		r.forget(ref.Vault)
+		r.forget(of.Vault)
 	}
-	r.log.Log(ctx, f.level(), "reading from the vault failed",
-		append([]any{keyVault, ref.Vault, keyKind, string(ref.Kind), keyObject, ref.Name}, f.attributes()...)...)
+	attributes := []any{keyVault, of.Vault, keyKind, string(of.Kind)}
+	if object != "" {
+		attributes = append(attributes, keyObject, object)
+	}
+	r.log.Log(ctx, f.level(), "reading from the vault failed", append(attributes, f.attributes()...)...)
 	return f.err
 }
+
+// VaultSuffix is the DNS suffix of the vaults.
+func (r *Reader) VaultSuffix() string { return r.suffix }
 
 func (r *Reader) host(name string) string { return strings.ToLower(name) + "." + r.suffix }
 
@@ -148,7 +225,7 @@ func (r *Reader) client(name string) (*client, error) {
 	if c, ok := r.vaults[name]; ok {
 		return c, nil
 	}
-	c, err := newClient("https://"+r.host(name), r.cred)
+	c, err := newClient("https://"+r.host(name), name, r.cred)
 	if err != nil {
 		return nil, err
 	}
@@ -164,9 +241,10 @@ func (r *Reader) forget(name string) {
 	delete(r.vaults, strings.ToLower(name))
 }
 
-func newClient(url string, cred *Credential) (*client, error) {
+func newClient(url, name string, cred *Credential) (*client, error) {
 	options := azcore.ClientOptions{
-		Transport: cred.http,
+		PerRetryPolicies: []policy.Policy{counter{name, cred.metrics}},
+		Transport:        cred.http,
 		// Retrying belongs to whoever schedules reads for the whole process: the
 		// SDK would hold a worker for ten seconds at a 429.
 		Retry:     policy.RetryOptions{MaxRetries: -1},
@@ -178,7 +256,9 @@ func newClient(url string, cred *Credential) (*client, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("making the vault's client: %w", err)
 	}
-	return &client{secrets, certificates, keys}, nil
+	return &client{secrets, certificates, keys, map[vault.Kind]*first{
+		vault.KindSecret: newFirst(), vault.KindCertificate: newFirst(), vault.KindKey: newFirst(),
+	}}, nil
 }
 
 func (c *client) read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
@@ -216,8 +296,11 @@ func (c *client) readCertificate(ctx context.Context, ref vault.Reference) (vaul
 	if err != nil {
 		return vault.Object{}, err
 	}
-	if len(resp.CER) == 0 || resp.ID == nil {
-		return vault.Object{}, errAnswer // requested, and not signed yet
+	switch {
+	case resp.ID == nil:
+		return vault.Object{}, errAnswer
+	case len(resp.CER) == 0:
+		return vault.Object{}, vault.ErrPending
 	}
 	obj := vault.Object{Version: resp.ID.Version(), Certificate: resp.CER}
 	if a := resp.Attributes; a != nil {
