@@ -14,6 +14,7 @@ import (
 type Cloud struct {
 	Name        string
 	VaultSuffix string // of a vault's host name, without the leading dot
+	queueSuffix string // of a storage account's host name for queues, likewise
 	authority   cloud.Configuration
 }
 
@@ -24,9 +25,9 @@ var clouds = []struct {
 
 	aliases []string
 }{
-	{Cloud{"AzurePublicCloud", "vault.azure.net", cloud.Configuration{}}, []string{"", "azurecloud", "azurepublic"}},
-	{Cloud{"AzureChinaCloud", "vault.azure.cn", cloud.AzureChina}, []string{"azurechina"}},
-	{Cloud{"AzureUSGovernmentCloud", "vault.usgovcloudapi.net", cloud.AzureGovernment}, []string{"azureusgovernment", "azuregovernment"}},
+	{Cloud{"AzurePublicCloud", "vault.azure.net", "queue.core.windows.net", cloud.Configuration{}}, []string{"", "azurecloud", "azurepublic"}},
+	{Cloud{"AzureChinaCloud", "vault.azure.cn", "queue.core.chinacloudapi.cn", cloud.AzureChina}, []string{"azurechina"}},
+	{Cloud{"AzureUSGovernmentCloud", "vault.usgovcloudapi.net", "queue.core.usgovcloudapi.net", cloud.AzureGovernment}, []string{"azureusgovernment", "azuregovernment"}},
 }
 
 // ParseCloud finds a cloud by its name in any case; empty is the public cloud.
