@@ -13,6 +13,9 @@ const (
 	// False before and after. It says nothing of the output, which is kept either
 	// way.
 	ConditionValid = "Valid"
+	// ConditionStale is True while the vault has not confirmed for some intervals what
+	// is in the output, which stays as it is; absent otherwise.
+	ConditionStale = "Stale"
 )
 
 // The reasons of those conditions, of events, and of refused container starts.
@@ -35,6 +38,8 @@ const (
 	ReasonUnknownSecret     = "AzureKeyVaultSecretNotFound" // a placeholder names none of this namespace
 	ReasonPlaceholderQuery  = "PlaceholderQueryInvalid"     // the query fits no part of the object
 	ReasonPlaceholderFormat = "PlaceholderInvalid"          // the text is not a placeholder
+
+	ReasonNotConfirmed = "NotConfirmed" // the vault has not confirmed the output for some intervals
 
 	ReasonValid       = "Valid"       // the object is within its validity
 	ReasonNearExpiry  = "NearExpiry"  // the object expires soon

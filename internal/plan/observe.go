@@ -190,17 +190,24 @@ func (o *Observed) Claimants() []types.UID {
 
 // Disturbed says whether an update needs a look: it took a field or an owner
 // reference away from an AzureKeyVaultSecret, for who changes a value takes its
-// ownership, or somebody else came to keep data. Refreshing a value is neither, so
-// that our own writes cause no second look.
+// ownership, or two came to keep one key, or somebody else came to keep data or keeps it
+// no longer, or the object was handed over or taken back. Refreshing a value is none of these, so that our own
+// writes cause no second look.
 func Disturbed(before, after metav1.Object) bool {
+	if before.GetAnnotations()[v2beta1.AdoptAnnotation] != after.GetAnnotations()[v2beta1.AdoptAnnotation] {
+		return true
+	}
 	was, now := fieldsByManager(before), fieldsByManager(after)
 	for name, f := range was {
-		if isKeeper(name) && f.exceed(now[name]) {
+		if isKeeper(name) && f.exceed(now[name]) || !isKeeper(name) && lacks(f.data, now[name].data) {
 			return true
 		}
 	}
 	for name, f := range now {
 		if !isKeeper(name) && (lacks(f.data, was[name].data) || lacks(f.text, was[name].text)) {
+			return true
+		}
+		if isKeeper(name) && joins(name, was[name].data, now) {
 			return true
 		}
 	}
@@ -211,6 +218,22 @@ func Disturbed(before, after metav1.Object) bool {
 	return slices.ContainsFunc(before.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
 		return isAKVS(ref) && !left[ref.UID]
 	})
+}
+
+// joins says whether an AzureKeyVaultSecret came to keep a key that another one keeps,
+// which keeps it as well as long as the values are the same.
+func joins(name string, before map[string]bool, now map[string]fields) bool {
+	for other, f := range now {
+		if other == name || !isManager(other) {
+			continue
+		}
+		for key := range now[name].data {
+			if !before[key] && f.data[key] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func fieldsByManager(m metav1.Object) map[string]fields {

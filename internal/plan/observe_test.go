@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
 	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
@@ -82,12 +83,17 @@ func TestDisturbed(t *testing.T) {
 			m.ManagedFields = append(m.ManagedFields, entry(t, "kubectl", `{"f:stringData":{"f:k":{}}}`))
 		}, true},
 		"CarriersKeyLost": {func(m *metav1.ObjectMeta) { m.ManagedFields[0].Manager = plan.CarrierManager }, true},
-		"OthersKeyLost":   {func(m *metav1.ObjectMeta) { m.ManagedFields = m.ManagedFields[:1] }, false},
+		"OthersKeyLost":   {func(m *metav1.ObjectMeta) { m.ManagedFields = m.ManagedFields[:1] }, true},
+		"HandedOver":      {func(m *metav1.ObjectMeta) { m.Annotations = map[string]string{v2beta1.AdoptAnnotation: "a"} }, true},
+		"Annotated":       {func(m *metav1.ObjectMeta) { m.Annotations = map[string]string{"x": "y"} }, false},
 		"Labelled":        {func(m *metav1.ObjectMeta) { m.Labels = map[string]string{"x": "y"} }, false},
 		"SharerJoined": {func(m *metav1.ObjectMeta) {
 			m.OwnerReferences = append(m.OwnerReferences, ownedBy("b", "uid-b")...)
 			m.ManagedFields = append(m.ManagedFields, entry(t, "akvs-uid-b", `{"f:data":{"f:z":{}}}`))
 		}, false},
+		"SharerJoinedOurKey": {func(m *metav1.ObjectMeta) {
+			m.ManagedFields = append(m.ManagedFields, entry(t, "akvs-uid-b", `{"f:data":{"f:k":{}}}`))
+		}, true},
 		"ValueChanged": {func(m *metav1.ObjectMeta) {
 			m.ManagedFields = []metav1.ManagedFieldsEntry{entry(t, "akvs-uid-a", `{"f:metadata":{}}`), entry(t, "kubectl-edit", `{"f:data":{"f:k":{}}}`)}
 		}, true},

@@ -25,11 +25,12 @@ import (
 
 // Facts are everything a decision may depend on. A failed read is a fact too.
 type Facts struct {
-	AKVS     *v2beta1.AzureKeyVaultSecret // as last seen, its status included
-	Outputs  []Output                     // those that the spec asks for
-	Answers  map[vault.Reference]Answer   // to what Reads asks for
-	Failures int                          // how often in a row the vault was unavailable before this
-	Changes  int                          // how often in a row a write met another writer
+	AKVS     *v2beta1.AzureKeyVaultSecret    // as last seen, its status included
+	Outputs  []Output                        // those that the spec asks for
+	Known    map[vault.Reference]vault.Known // of what Watches asks for
+	Answers  map[vault.Reference]Answer      // to what Reads asks for
+	Failures int                             // how often in a row the vault was unavailable before this
+	Changes  int                             // how often in a row a write met another writer
 	Now      time.Time
 	Settings Settings
 }
@@ -58,7 +59,8 @@ func (o Output) Stripped(uid types.UID) bool {
 // Answer is what came of one read.
 type Answer struct {
 	Object vault.Object
-	Err    error // one of package vault's errors, perhaps wrapped
+	Err    error     // one of package vault's errors, perhaps wrapped
+	Asked  time.Time // when it was asked for, or later
 }
 
 // Settings are the operator's.
@@ -120,6 +122,7 @@ type fault struct {
 	reason  string
 	message string
 	hold    hold
+	told    bool    // the watches tell when it is over
 	remote  error   // the failed read, while hold is untilVault
 	winners []Rival // who keeps the keys that were asked for
 }
@@ -159,7 +162,9 @@ func (f Facts) judge(o Output) verdict {
 	v.object = &answer.Object
 	payload, err := render.Output(f.AKVS.Spec, o.Kind, answer.Object)
 	if err != nil {
-		return v.fail(f.explained(err, untilPerson))
+		why := f.explained(err, untilPerson)
+		why.told = f.told()
+		return v.fail(why)
 	}
 	c := f.claim(o, payload)
 	if c.err == nil && !f.vain(o, c) && !f.agrees(o, c) {
@@ -184,6 +189,10 @@ func (v verdict) writes() []Write {
 	return out
 }
 
+// told says whether somebody tells when the verdict may be another. What is well is
+// watched.
+func (v verdict) told() bool { return v.fault == nil || v.fault.told || v.fault.hold == untilSpec }
+
 func (v verdict) fail(why fault) verdict {
 	v.fault = &why
 	return v
@@ -206,7 +215,7 @@ func (f Facts) unread(err error) fault {
 	if known.Outage {
 		return fault{reason: v2beta1.ReasonVaultUnavailable, message: f.aboutObject(sentenceUnavailable), hold: untilVault, remote: err}
 	}
-	return fault{reason: known.Reason, message: f.aboutObject(known.Text), hold: untilPerson}
+	return fault{reason: known.Reason, message: f.aboutObject(known.Text), hold: untilPerson, told: f.told()}
 }
 
 // conclude makes one intent of the verdicts: everything that can be written is,
@@ -226,6 +235,7 @@ func (f Facts) conclude(verdicts []verdict) Intent {
 		in.Requeue = time.Second // what the carrier made is still to be taken over
 	}
 	f.validate(&in)
+	f.confirm(&in)
 	return in
 }
 
@@ -298,20 +308,17 @@ func (f Facts) succeed(in *Intent, verdicts []verdict) {
 	f.handled(in)
 	f.conditions(in, condition{v2beta1.ConditionReady, yes, v2beta1.ReasonSynced, f.aboutObject(f.outputNames() + " " + holds(verdicts) + " it")})
 	in.Events = f.announce(verdicts)
-	in.Requeue = f.next()
 }
 
 // stall: only a person can go on. Outputs that are at no fault are cared for all
-// the same.
+// the same. Of what changes in a vault the watches tell; whatever else a person
+// mends is looked for by the clock.
 func (f Facts) stall(in *Intent, verdicts []verdict, why fault) {
 	f.conditions(in,
 		condition{v2beta1.ConditionReady, no, why.reason, why.message},
 		condition{v2beta1.ConditionStalled, yes, why.reason, why.message})
 	in.Events = f.complain(*in, why)
 	in.Requeue = f.retryInterval()
-	if in.Requeue == 0 {
-		in.Requeue = stallInterval
-	}
 	isHeld := func(h hold) func(verdict) bool {
 		return func(v verdict) bool { return v.fault != nil && v.fault.hold == h }
 	}
@@ -320,7 +327,7 @@ func (f Facts) stall(in *Intent, verdicts []verdict, why fault) {
 		return
 	}
 	f.handled(in)
-	if !slices.ContainsFunc(verdicts, func(v verdict) bool { return !isHeld(untilSpec)(v) }) {
+	if !slices.ContainsFunc(verdicts, func(v verdict) bool { return !v.told() }) {
 		in.Requeue = 0
 	}
 }
@@ -344,14 +351,30 @@ func (f Facts) wait(in *Intent, why fault) {
 	f.again(in, why)
 }
 
-// again asks the vault once more when it says, or ever later.
+// again asks the vault once more, ever later, and not before it says. A vault that is
+// left alone says so to everybody for the same moment, and thousands that all came back
+// then would read their outputs from the API server for nothing.
 func (f Facts) again(in *Intent, why fault) {
 	in.Failures = f.Failures + 1
-	if slow, ok := errors.AsType[vault.Throttled](why.remote); ok && slow.RetryAfter > 0 {
-		in.Requeue = slow.RetryAfter
+	if asked := vault.RetryAfter(why.remote); asked > 0 {
+		in.Requeue = max(asked, f.backoff())
 		return
 	}
 	in.Retry = vault.ErrUnavailable
+}
+
+// MaxBackoff is how long it takes at most until what failed is tried again.
+const MaxBackoff = 5 * time.Minute
+
+// backoff doubles from one second. Who is watched by the clock is woken when the vault
+// answers; who is not waits no longer than the interval.
+func (f Facts) backoff() time.Duration {
+	longest := MaxBackoff
+	byTheClock := func(w vault.Watch) bool { return w.Every > 0 }
+	if every := f.interval(); every > 0 && !slices.ContainsFunc(f.Watches(), byTheClock) {
+		longest = min(longest, every)
+	}
+	return f.jittered(min(time.Second<<min(f.Failures, 10), longest))
 }
 
 // idle is for what the Env Injector alone uses.
@@ -362,6 +385,7 @@ func (f Facts) idle() Intent {
 	f.handled(&in)
 	f.conditions(&in, condition{v2beta1.ConditionReady, yes, v2beta1.ReasonNoOutput, sentenceNoOutput})
 	f.validate(&in)
+	f.confirm(&in)
 	return in
 }
 

@@ -52,6 +52,8 @@ type world struct {
 	Rivals              []plan.Rival
 	Failures            int
 	Now                 time.Time
+	Quiet               bool // nothing tells that the object has changed
+	Known               vault.Known
 	Settings            plan.Settings
 }
 
@@ -64,7 +66,7 @@ func facts(change ...func(*world)) world {
 }
 
 // gathered is what the Controller would tell of the world. The vault answers what
-// is asked, and nothing else.
+// is asked, and nothing else. Unless it is quiet, the object may always be another.
 func (w world) gathered() plan.Facts {
 	f := plan.Facts{AKVS: w.AKVS, Outputs: plan.Asked(w.AKVS.Spec), Answers: map[vault.Reference]plan.Answer{}, Failures: w.Failures, Now: w.Now, Settings: w.Settings}
 	for i := range f.Outputs {
@@ -73,8 +75,16 @@ func (w world) gathered() plan.Facts {
 			f.Outputs[i].Observed = w.ConfigMap
 		}
 	}
+	f.Known = map[vault.Reference]vault.Known{}
+	for _, watch := range f.Watches() {
+		known := w.Known
+		if !w.Quiet && watch.Version == "" {
+			known.Since = w.Now
+		}
+		f.Known[watch.Reference] = known
+	}
 	for _, ref := range f.Reads() {
-		f.Answers[ref] = plan.Answer{Object: w.Object, Err: w.FetchErr}
+		f.Answers[ref] = plan.Answer{Object: w.Object, Err: w.FetchErr, Asked: f.Since(ref)}
 	}
 	return f
 }
@@ -263,7 +273,7 @@ func TestDecideFirstWrite(t *testing.T) {
 		len(status.SecretHash) != 32 || !status.LastAzureUpdate.Time.Equal(noon) {
 		t.Errorf("status %+v", status)
 	}
-	if in.Requeue != time.Hour || in.Retry != nil {
+	if in.Requeue != 0 || in.Retry != nil {
 		t.Errorf("requeue %s, retry %v", in.Requeue, in.Retry)
 	}
 }
@@ -313,7 +323,7 @@ func TestDecideWhenTheVaultSaysNo(t *testing.T) {
 			if diff := cmp.Diff(want, said(in)); diff != "" {
 				t.Errorf("said (-want +got):\n%s", diff)
 			}
-			if write(in) != nil || in.Retry != nil || in.Requeue != time.Hour {
+			if write(in) != nil || in.Retry != nil || in.Requeue != 0 {
 				t.Errorf("write %v, retry %v, requeue %s", write(in), in.Retry, in.Requeue)
 			}
 			if in.Status.ObjectVersion != version1 || in.Status.SecretName != "out" {
@@ -408,6 +418,37 @@ func TestDecideHeedsTheVaultsPause(t *testing.T) {
 	in := decide(synced(failing(fmt.Errorf("reading: %w", vault.Throttled{RetryAfter: 7 * time.Second}))))
 	if in.Requeue != 7*time.Second || in.Retry != nil {
 		t.Errorf("requeue %s, retry %v, want 7s and none", in.Requeue, in.Retry)
+	}
+}
+
+// Thousands of resources that come back whenever a vault is tried again would be a
+// storm of reads for the API server, which has to be asked before the vault.
+func TestDecideComesBackEverLater(t *testing.T) {
+	t.Parallel()
+	resting := failing(vault.Resting{RetryAfter: time.Second})
+	failures := func(n int) func(*world) { return func(f *world) { f.Failures = n } }
+	for name, tc := range map[string]struct {
+		facts world
+		want  time.Duration
+	}{
+		"First":        {synced(resting), time.Second},
+		"Third":        {synced(resting, failures(2)), 4 * time.Second},
+		"AskedToLater": {synced(failing(vault.Throttled{RetryAfter: 7 * time.Second}), failures(2)), 7 * time.Second},
+		"Watched":      {synced(resting, failures(1000)), 5 * time.Minute}, // and woken when the vault answers
+		"Jittered":     {synced(resting, failures(1000), func(f *world) { f.Settings.Jitter = 1.1 }), 330 * time.Second},
+		"Unwatched": {settled(v2beta1.RefreshOnChange, annotated("now"), resting, failures(1000), func(f *world) {
+			f.Settings.Interval = time.Minute
+		}), time.Minute},
+		"UnwatchedAndRarely": {settled(v2beta1.RefreshOnChange, annotated("now"), resting, failures(1000)), 5 * time.Minute},
+		"Never":              {synced(resting, failures(1000), func(f *world) { f.Settings.Interval = 0 }), 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := decide(tc.facts)
+			if in.Requeue != tc.want || in.Retry != nil {
+				t.Errorf("again after %s, error %v, want %s", in.Requeue, in.Retry, tc.want)
+			}
+		})
 	}
 }
 

@@ -13,19 +13,49 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
+// Watches are the objects of which the resource must hear when they may be others,
+// each once.
+//
+//	the resource                       watches
+//	is Periodic and follows the latest  at every interval
+//	is Periodic and names a version     once a day: it may be disabled
+//	waits for a vault that is silent    at every interval
+//	is anything else                    nothing
+func (f Facts) Watches() []vault.Watch {
+	var out []vault.Watch
+	for _, o := range f.Outputs {
+		ref, err := f.reference(o)
+		watched := func(w vault.Watch) bool { return w.Reference == ref }
+		if err != nil || slices.ContainsFunc(out, watched) {
+			continue
+		}
+		switch {
+		case f.polled(), f.silenced():
+			out = append(out, vault.Watch{Reference: ref, Every: f.interval()})
+		case f.policy() == v2beta1.RefreshPeriodic:
+			out = append(out, vault.Watch{Reference: ref, Every: pinnedInterval})
+		}
+	}
+	return out
+}
+
+// pinnedInterval is how often a version that a spec names is looked for. It never
+// changes, but it may be disabled or deleted.
+const pinnedInterval = 24 * time.Hour
+
 // Reads are what must be asked of the vault before deciding, each once. What is
 // not due is not asked for.
 //
 //	the resource                       is asked for
 //	is new, changed, or not Ready      always
 //	asks for a refresh by annotation   once for each value of it
-//	is Periodic and follows the latest at every interval
+//	watches an object                  when that may be another
 //	is anything else                   when the output is not as it was confirmed
 func (f Facts) Reads() []vault.Reference {
 	var out []vault.Reference
 	for _, o := range f.Outputs {
 		ref, err := f.reference(o)
-		if err == nil && f.due(o) && !slices.Contains(out, ref) {
+		if err == nil && f.due(o, ref) && !slices.Contains(out, ref) {
 			out = append(out, ref)
 		}
 	}
@@ -56,11 +86,14 @@ func (f Facts) policy() v2beta1.RefreshPolicy {
 	return v2beta1.RefreshPeriodic
 }
 
-// polled says whether the vault is asked at every interval. A pinned version does
-// not change.
+// polled says whether the object is looked for at every interval, if there is one.
 func (f Facts) polled() bool {
 	return f.policy() == v2beta1.RefreshPeriodic && f.AKVS.Spec.Vault.Object.Version == ""
 }
+
+// told says whether the watch tells of whatever changes in the vault. Events alone tell
+// neither of permissions nor of what is enabled.
+func (f Facts) told() bool { return f.polled() && f.interval() > 0 }
 
 // asked says whether a person wants a look now: the spec is another than the one
 // that the status speaks of, or the annotation is.
@@ -77,8 +110,34 @@ func (f Facts) requested() string {
 // handled says that what was asked for has been done.
 func (f Facts) handled(in *Intent) { in.Status.HandledRefresh = f.requested() }
 
-func (f Facts) due(o Output) bool {
-	return f.asked() || !isReady(f.AKVS.Status) || f.polled() || !f.confirmed(o)
+func (f Facts) due(o Output, ref vault.Reference) bool {
+	return f.asked() || !isReady(f.AKVS.Status) || f.moved(ref) || !f.confirmed(o)
+}
+
+// moved says whether the object may be another than the one last read.
+func (f Facts) moved(ref vault.Reference) bool { return !f.Known[ref].Since.IsZero() }
+
+// Since is the earliest moment at which an answer may have been asked for that this
+// look can use: when the resource was made or, if that is later, the watch told of
+// something, or else now. Nobody says when an annotation was set.
+func (f Facts) Since(ref vault.Reference) time.Time {
+	told, made := f.Known[ref].Since, f.AKVS.CreationTimestamp.Time
+	switch {
+	case f.AKVS.Status.ObservedGeneration == 0 && f.requested() == "" && made.Before(f.Now): // by the API server's clock
+		if told.After(made) {
+			return told
+		}
+		return made
+	case f.moved(ref) && !f.asked():
+		return told
+	}
+	return f.Now
+}
+
+// silenced says whether the last thing heard of the vault was nothing.
+func (f Facts) silenced() bool {
+	last := readyCondition(f.AKVS.Status)
+	return last != nil && last.Reason == v2beta1.ReasonVaultUnavailable
 }
 
 // confirmed says whether the output is known, without a value to compare, to be
@@ -94,7 +153,7 @@ func (f Facts) confirmed(o Output) bool {
 		}
 	}
 	c := f.claim(o, render.Payload{Kind: o.Kind, Type: shape.Type, Data: keysOnly(shape.Keys)})
-	return c.err == nil && !f.inherits(o, c) &&
+	return c.err == nil && len(c.winners) == 0 && !f.inherits(o, c) &&
 		f.sameMetadata(o.Observed.Labels, o.Observed.LabelManagers, c.labels) &&
 		f.sameMetadata(o.Observed.Annotations, o.Observed.AnnotationManagers, c.annotations)
 }
@@ -146,22 +205,26 @@ func (f Facts) stands() bool {
 	return !slices.ContainsFunc(f.Outputs, func(o Output) bool { return !f.standing(o) })
 }
 
-// next is when to look again at what is well.
-func (f Facts) next() time.Duration {
-	if f.polled() {
-		return f.retryInterval()
+// interval is the spec's or, when it has none, the operator's.
+func (f Facts) interval() time.Duration {
+	if r := f.AKVS.Spec.Refresh; r != nil && r.Interval != nil {
+		return max(r.Interval.Duration, f.Settings.Floor)
 	}
-	return 0
+	return f.Settings.Interval
 }
 
-// retryInterval is the spec's interval or, when it has none, the operator's.
+// retryInterval is how long it takes to look again at what nobody tells of.
 func (f Facts) retryInterval() time.Duration {
-	d := f.Settings.Interval
-	if r := f.AKVS.Spec.Refresh; r != nil && r.Interval != nil {
-		d = max(r.Interval.Duration, f.Settings.Floor)
+	d := f.jittered(f.interval())
+	if d == 0 {
+		return stallInterval
 	}
+	return d
+}
+
+func (f Facts) jittered(d time.Duration) time.Duration {
 	if f.Settings.Jitter > 0 {
-		d = time.Duration(float64(d) * f.Settings.Jitter)
+		return time.Duration(float64(d) * f.Settings.Jitter)
 	}
 	return d
 }

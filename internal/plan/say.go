@@ -98,6 +98,7 @@ var elders = map[string]string{
 	v2beta1.ReasonNetworkDenied:    v2beta1.EventErrAzureVault,
 	v2beta1.ReasonSignInFailed:     v2beta1.EventErrAzureVault,
 	v2beta1.ReasonVaultUnavailable: v2beta1.EventErrAzureVault,
+	v2beta1.ReasonNotConfirmed:     v2beta1.EventErrAzureVault,
 	v2beta1.ReasonNotExportable:    v2beta1.EventErrAzureVault,
 	v2beta1.ReasonOutputTaken:      v2beta1.EventErrResourceExists,
 	v2beta1.ReasonOutputConflict:   v2beta1.EventErrResourceExists,

@@ -41,21 +41,21 @@ func TestDecideValidity(t *testing.T) {
 	for name, tc := range map[string]struct {
 		from, until time.Time
 		said        []string
-		requeue     time.Duration // an hour is the interval's
+		requeue     time.Duration // zero is until the watch tells
 	}{
-		"None":             {never, never, nil, time.Hour},
-		"LongToGo":         {never, noon.Add(30 * day), []string{"True Valid: my-kv/db: it is valid until 2026-02-01 12:00 UTC"}, time.Hour},
+		"None":             {never, never, nil, 0},
+		"LongToGo":         {never, noon.Add(30 * day), []string{"True Valid: my-kv/db: it is valid until 2026-02-01 12:00 UTC"}, 29*day + second},
 		"NearInHalfAnHour": {never, noon.Add(day + 30*time.Minute), []string{"True Valid: my-kv/db: it is valid until 2026-01-03 12:30 UTC"}, 30*time.Minute + second},
 		"NearInASecond":    {never, noon.Add(day + second), []string{"True Valid: my-kv/db: it is valid until 2026-01-03 12:00 UTC"}, 2 * second},
-		"Near":             {never, noon.Add(day), []string{"True NearExpiry: my-kv/db: it expires on 2026-01-03 12:00 UTC", "event NearExpiry"}, time.Hour},
+		"Near":             {never, noon.Add(day), []string{"True NearExpiry: my-kv/db: it expires on 2026-01-03 12:00 UTC", "event NearExpiry"}, day + second},
 		"LastSecond":       {never, noon.Add(second), []string{"True NearExpiry: my-kv/db: it expires on 2026-01-02 12:00 UTC", "event NearExpiry"}, 2 * second},
-		"Expired":          {never, noon, []string{"False Expired: my-kv/db: it expired on 2026-01-02 12:00 UTC", "event Expired"}, time.Hour},
-		"ExpiredLongAgo":   {never, noon.Add(-30 * day), []string{"False Expired: my-kv/db: it expired on 2025-12-03 12:00 UTC", "event Expired"}, time.Hour},
-		"Begun":            {noon, never, []string{"True Valid: my-kv/db: it is valid"}, time.Hour},
+		"Expired":          {never, noon, []string{"False Expired: my-kv/db: it expired on 2026-01-02 12:00 UTC", "event Expired"}, 0},
+		"ExpiredLongAgo":   {never, noon.Add(-30 * day), []string{"False Expired: my-kv/db: it expired on 2025-12-03 12:00 UTC", "event Expired"}, 0},
+		"Begun":            {noon, never, []string{"True Valid: my-kv/db: it is valid"}, 0},
 		"BeginsInASecond":  {noon.Add(second), never, []string{"False NotYetValid: my-kv/db: it is not valid before 2026-01-02 12:00 UTC", "event NotYetValid"}, 2 * second},
 		"BeginsSoon":       {noon.Add(10 * time.Minute), noon.Add(30 * day), []string{"False NotYetValid: my-kv/db: it is not valid before 2026-01-02 12:10 UTC", "event NotYetValid"}, 10*time.Minute + second},
-		"EndsBeforeItsOn":  {noon.Add(day), noon.Add(-day), []string{"False Expired: my-kv/db: it expired on 2026-01-01 12:00 UTC", "event Expired"}, time.Hour},
-		"FractionOfASec":   {never, noon.Add(day + 900*time.Millisecond), []string{"True NearExpiry: my-kv/db: it expires on 2026-01-03 12:00 UTC", "event NearExpiry"}, time.Hour},
+		"EndsBeforeItsOn":  {noon.Add(day), noon.Add(-day), []string{"False Expired: my-kv/db: it expired on 2026-01-01 12:00 UTC", "event Expired"}, day + second},
+		"FractionOfASec":   {never, noon.Add(day + 900*time.Millisecond), []string{"True NearExpiry: my-kv/db: it expires on 2026-01-03 12:00 UTC", "event NearExpiry"}, day + second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
