@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
@@ -30,6 +31,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/broker/kube"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/config"
+	"github.com/akv2k8s/akv2k8s/internal/reader"
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
 )
 
@@ -68,7 +70,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // serve builds the parts and runs them until ctx ends or one of them fails.
 func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, log *slog.Logger) error {
-	reader, err := vaults(cfg, getenv, log)
+	own := prometheus.NewRegistry()
+	values, err := vaults(cfg, getenv, telemetry.NewVaultMetrics(own), log)
 	if err != nil {
 		return err
 	}
@@ -84,13 +87,13 @@ func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, l
 	if err != nil {
 		return fmt.Errorf("reading the serving certificate: %w", err)
 	}
-	counts, err := broker.NewMetrics(metrics.Registry)
+	counts, err := broker.NewMetrics(own)
 	if err != nil {
 		return err
 	}
 	certificate := broker.Certificate(watcher.GetCertificate)
-	handler := broker.New(source, reader, counts, log).Handler()
-	health := telemetry.Handler(metrics.Registry, map[string]telemetry.Check{
+	handler := broker.New(source, values, counts, log).Handler()
+	health := telemetry.Handler(prometheus.Gatherers{metrics.Registry, own}, map[string]telemetry.Check{
 		"certificate":          certificate.Ready,
 		"azurekeyvaultsecrets": source.Ready,
 	})
@@ -101,7 +104,7 @@ func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, l
 	)
 }
 
-func vaults(cfg config.Broker, getenv func(string) string, log *slog.Logger) (*azure.Reader, error) {
+func vaults(cfg config.Broker, getenv func(string) string, counts *telemetry.VaultMetrics, log *slog.Logger) (*reader.Reader, error) {
 	client, err := azure.NewHTTPClient(azure.HTTPOptions{CABundle: cfg.Azure.CABundle})
 	if err != nil {
 		return nil, err
@@ -112,11 +115,22 @@ func vaults(cfg config.Broker, getenv func(string) string, log *slog.Logger) (*a
 		Getenv:      environment(cfg, getenv),
 		HTTP:        client,
 		Log:         log,
+		Metrics:     counts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signing in to Azure: %w", err)
 	}
-	return azure.NewReader(credential, azure.Options{VaultSuffix: cfg.Azure.VaultSuffix, Log: log})
+	source, err := azure.NewReader(credential, azure.Options{VaultSuffix: cfg.Azure.VaultSuffix, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	options := reader.Options{
+		ShareWindow: cfg.Reading.ShareWindow, Rate: float64(cfg.Reading.Rate), Burst: cfg.Reading.Burst, Metrics: counts,
+	}
+	if cfg.OnVaultUnavailable == config.UnavailableUseCached {
+		options.CachedMaxAge = cfg.CachedMaxAge
+	}
+	return reader.New(source, options), nil
 }
 
 // environment lets the flag for the cloud outrank its variable.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -19,17 +21,31 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/config"
 	"github.com/akv2k8s/akv2k8s/internal/controller"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
+	"github.com/akv2k8s/akv2k8s/internal/reader"
+	"github.com/akv2k8s/akv2k8s/internal/sweep"
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
+
+// garbagePercent trades time, of which hardly any is spent once everything is in order,
+// for memory, which is then all that a Controller costs.
+const garbagePercent = 50
 
 // serve builds the parts, hands them to each other and runs them until ctx ends.
 func serve(ctx context.Context, cfg config.Controller, getenv func(string) string, stderr io.Writer) error {
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
 	log := telemetry.NewLogger(stderr, cfg.Log.Level, cfg.Log.Format)
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
-	reader, err := newReader(cfg.Azure, getenv, log)
+	counts := telemetry.NewVaultMetrics(metrics.Registry)
+	source, cred, err := signIn(cfg.Azure, getenv, counts, log)
 	if err != nil {
 		return fmt.Errorf("signing in to Azure: %w", err)
 	}
+	vaults := reader.New(source, reader.Options{
+		ShareWindow: cfg.Reading.ShareWindow, Rate: float64(cfg.Reading.Rate), Burst: cfg.Reading.Burst, Metrics: counts,
+	})
 	api, err := cluster.Config(cfg.Kubeconfig, cfg.Master)
 	if err != nil {
 		return err
@@ -41,8 +57,27 @@ func serve(ctx context.Context, cfg config.Controller, getenv func(string) strin
 	if err != nil {
 		return err
 	}
-	caches, err := controller.Setup(ctx, mgr, reader, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
-		Settings:    plan.Settings{Interval: cfg.Resync, Floor: cfg.MinRefresh, Warning: cfg.ExpiryWarning},
+	waker := &controller.Waker{}
+	sweeper := newSweeper(vaults, waker, cfg, counts)
+	if err := mgr.Add(manager.RunnableFunc(sweeper.Run)); err != nil {
+		return fmt.Errorf("adding the sweeper: %w", err)
+	}
+	if cfg.EventQueue != "" {
+		queue, err := azure.NewQueue(cred, cfg.EventQueue, azure.QueueOptions{Log: log})
+		if err != nil {
+			return fmt.Errorf("--event-queue: %w", err)
+		}
+		listener := &controller.Listener{
+			Queue: queue, Suffix: source.VaultSuffix(), Poll: cfg.EventPoll, Looks: sweeper,
+			Metrics: controller.NewEventMetrics(metrics.Registry), Log: log,
+		}
+		if err := mgr.Add(manager.RunnableFunc(listener.Run)); err != nil {
+			return fmt.Errorf("adding the listener: %w", err)
+		}
+	}
+	caches, err := controller.Setup(ctx, mgr, vaults, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
+		Watch: sweeper, Waker: waker,
+		Settings:    plan.Settings{Interval: cfg.Interval(), Floor: cfg.MinRefresh, Warning: cfg.ExpiryWarning},
 		Concurrency: cfg.Concurrency, StatusRate: cfg.StatusRate, Registry: metrics.Registry,
 	})
 	if err != nil {
@@ -51,6 +86,9 @@ func serve(ctx context.Context, cfg config.Controller, getenv func(string) strin
 	// Ready means: the sign-in is built (or we would not be here) and the caches are
 	// filled. Who waits for the Lease is ready too, to take over.
 	handler := telemetry.Handler(metrics.Registry, map[string]telemetry.Check{"caches": caches})
+	if cfg.Profiling {
+		handler = telemetry.WithProfiles(handler)
+	}
 	err = mgr.Add(&manager.Server{Name: "health and metrics", Server: telemetry.NewServer(":"+strconv.Itoa(cfg.Port), handler)})
 	if err != nil {
 		return fmt.Errorf("adding the server: %w", err)
@@ -62,13 +100,13 @@ func serve(ctx context.Context, cfg config.Controller, getenv func(string) strin
 	return nil
 }
 
-func newReader(cfg config.Azure, getenv func(string) string, log *slog.Logger) (*azure.Reader, error) {
+func signIn(cfg config.Azure, getenv func(string) string, counts *telemetry.VaultMetrics, log *slog.Logger) (*azure.Reader, *azure.Credential, error) {
 	client, err := azure.NewHTTPClient(azure.HTTPOptions{CABundle: cfg.CABundle})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cred, err := azure.NewCredential(azure.SignIn{
-		Method: azure.Method(cfg.AuthType), CloudConfig: cfg.CloudConfig, HTTP: client, Log: log,
+		Method: azure.Method(cfg.AuthType), CloudConfig: cfg.CloudConfig, HTTP: client, Log: log, Metrics: counts,
 		Getenv: func(name string) string {
 			if name == "AZURE_ENVIRONMENT" {
 				return cfg.Environment // a flag may have said it
@@ -77,7 +115,24 @@ func newReader(cfg config.Azure, getenv func(string) string, log *slog.Logger) (
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return azure.NewReader(cred, azure.Options{VaultSuffix: cfg.VaultSuffix, Log: log})
+	source, err := azure.NewReader(cred, azure.Options{VaultSuffix: cfg.VaultSuffix, Log: log})
+	return source, cred, err
+}
+
+func newSweeper(vaults *reader.Reader, waker *controller.Waker, cfg config.Controller, counts *telemetry.VaultMetrics) *sweep.Sweeper {
+	var watched *telemetry.WatchMetrics
+	sweeper := sweep.New(vaults, sweep.Options{
+		Wake: waker.Wake, StaleAfter: cfg.StaleAfter, StaleRate: cfg.StatusRate,
+		Swept: func(of vault.Collection, took time.Duration) { watched.Swept(string(of.Kind), took) },
+	})
+	watched = telemetry.NewWatchMetrics(metrics.Registry, counts, func() []telemetry.Watched {
+		var out []telemetry.Watched
+		for _, c := range sweeper.Census() {
+			out = append(out, telemetry.Watched{Vault: c.Vault, Kind: string(c.Kind), Objects: c.Objects, Unconfirmed: c.Unconfirmed})
+		}
+		return out
+	})
+	return sweeper
 }

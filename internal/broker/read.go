@@ -53,6 +53,6 @@ func (b *Broker) readOne(ctx context.Context, ref vault.Reference) (read grant.R
 			read = grant.Read{Err: vault.ErrUnavailable}
 		}
 	}()
-	obj, err := b.vault.Read(ctx, ref)
+	obj, err := b.vault.Read(vault.WithDemand(ctx, vault.Demand{Priority: vault.PodStart}), ref)
 	return grant.Read{Object: obj, Err: err}
 }

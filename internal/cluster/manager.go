@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -39,14 +41,6 @@ func Scheme() *runtime.Scheme {
 	return s
 }
 
-// requests per second, and at once: a look at a resource is one, so that 6000 of
-// them are looked at every 30 seconds. client-go's own 5 would be 150. The API
-// server's own fairness is the limit that protects it.
-const (
-	requestsPerSecond = 200
-	requestsAtOnce    = 400
-)
-
 // Config says how to reach the API server: by a kubeconfig file, at an address,
 // or, with neither, as a pod does.
 func Config(kubeconfig, master string) (*rest.Config, error) {
@@ -54,7 +48,7 @@ func Config(kubeconfig, master string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.QPS, cfg.Burst = requestsPerSecond, requestsAtOnce
+	cfg.QPS = -1 // the API server's own priority and fairness is the limit that protects it
 	return cfg, nil
 }
 
@@ -124,11 +118,11 @@ func caches(o Options) (cache.Options, error) {
 	// anyone watches.
 	outputs := cache.ByObject{
 		Label:     labels.SelectorFromSet(labels.Set{v2beta1.OutputLabel: v2beta1.OutputLabelValue}),
-		Transform: dropAnnotations,
+		Transform: lean(anyButAdoption),
 	}
 	out := cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
-			&v2beta1.AzureKeyVaultSecret{}: {Label: selector},
+			&v2beta1.AzureKeyVaultSecret{}: {Label: selector, Transform: lean(lastApplied)},
 			&corev1.Secret{}:               outputs,
 			&corev1.ConfigMap{}:            outputs,
 		},
@@ -142,11 +136,26 @@ func caches(o Options) (cache.Options, error) {
 	return out, nil
 }
 
-// dropAnnotations keeps out of memory what kubectl leaves on a Secret that was
-// once applied by hand: a copy of its data.
-func dropAnnotations(in any) (any, error) {
-	if object, err := meta.Accessor(in); err == nil {
-		object.SetAnnotations(nil)
+// lean keeps out of memory what nobody here looks at: annotations, and of what is not
+// an output who manages which field.
+func lean(drop func(annotation string) bool) toolscache.TransformFunc {
+	return func(in any) (any, error) {
+		object, err := meta.Accessor(in)
+		if err != nil {
+			return in, nil //nolint:nilerr // the end of a watch is no object
+		}
+		annotations := object.GetAnnotations()
+		maps.DeleteFunc(annotations, func(key, _ string) bool { return drop(key) })
+		object.SetAnnotations(annotations)
+		if _, whole := in.(*v2beta1.AzureKeyVaultSecret); whole {
+			object.SetManagedFields(nil)
+		}
+		return in, nil
 	}
-	return in, nil
 }
+
+// anyButAdoption drops, among others, what kubectl leaves on a Secret that was once
+// applied by hand: a copy of its data.
+func anyButAdoption(annotation string) bool { return annotation != v2beta1.AdoptAnnotation }
+
+func lastApplied(annotation string) bool { return annotation == corev1.LastAppliedConfigAnnotation }

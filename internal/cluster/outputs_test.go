@@ -164,9 +164,8 @@ func TestConfig(t *testing.T) {
 	if err != nil || cfg.Host != "http://127.0.0.1:1" {
 		t.Fatalf("config %v, error %v", cfg, err)
 	}
-	// client-go's default, 5 per second, is one look every 30 seconds at no more than
-	// 150 resources.
-	if cfg.QPS < 100 || cfg.Burst < 200 {
-		t.Errorf("%v requests per second, and %d at once", cfg.QPS, cfg.Burst)
+	// client-go's default, 5 per second, would be the slowest part of all.
+	if cfg.QPS >= 0 {
+		t.Errorf("%v requests per second: the API server knows better", cfg.QPS)
 	}
 }

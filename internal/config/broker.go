@@ -6,12 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
+)
+
+// The ways to bear a vault that does not answer.
+const (
+	UnavailableFail      = "fail"
+	UnavailableUseCached = "use-cached"
 )
 
 // Broker is the configuration of azure-keyvault-broker.
 type Broker struct {
-	Log   Log
-	Azure Azure
+	Log     Log
+	Azure   Azure
+	Reading Reading
+
+	// OnVaultUnavailable is what a container gets when its vault does not answer:
+	// UnavailableFail or UnavailableUseCached.
+	OnVaultUnavailable string
+	CachedMaxAge       time.Duration // the oldest value that UnavailableUseCached gives
 
 	Kubeconfig string // file; empty is the pod's own account
 	Master     string // address of the API server; empty is the kubeconfig's
@@ -30,6 +43,10 @@ func ParseBroker(args []string, getenv func(string) string, output io.Writer) (B
 	o := newOptions("azure-keyvault-broker",
 		"azure-keyvault-broker answers starting containers with the values from Azure Key Vault that their pod may have.", output)
 	b.Azure.declare(o)
+	b.Reading.declare(o)
+	o.text(&b.OnVaultUnavailable, "on-vault-unavailable", "ON_VAULT_UNAVAILABLE", UnavailableFail,
+		"what a starting container gets when its vault does not answer, fails or throttles: fail, or use-cached for the last value that this process read, from its memory")
+	o.duration(&b.CachedMaxAge, "cached-max-age", "CACHED_MAX_AGE", time.Hour, "the oldest value that use-cached gives")
 	o.text(&b.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
 	o.text(&b.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
 	o.integer(&b.TLSPort, "tls-port", "TLS_PORT", 9443, "port for containers, with TLS")
@@ -44,14 +61,13 @@ func ParseBroker(args []string, getenv func(string) string, output io.Writer) (B
 }
 
 func (b *Broker) validate() error {
-	errs := []error{b.Azure.validate(), b.Log.validate()}
-	for _, port := range []struct {
-		flag   string
-		number int
-	}{{"--tls-port", b.TLSPort}, {"--http-port", b.HTTPPort}} {
-		if port.number < 1 || port.number > 65535 {
-			errs = append(errs, fmt.Errorf("%s: %d is not a port", port.flag, port.number))
-		}
+	errs := []error{
+		b.Azure.validate(), b.Log.validate(), b.Reading.validate(),
+		oneOf("--on-vault-unavailable", b.OnVaultUnavailable, UnavailableFail, UnavailableUseCached),
+		between("--tls-port", b.TLSPort, 1, 65535), between("--http-port", b.HTTPPort, 1, 65535),
+	}
+	if b.CachedMaxAge < time.Second || b.CachedMaxAge > 7*24*time.Hour {
+		errs = append(errs, fmt.Errorf("--cached-max-age: %s is not between 1s and 168h", b.CachedMaxAge))
 	}
 	if b.TLSPort == b.HTTPPort {
 		errs = append(errs, fmt.Errorf("--tls-port and --http-port: both are %d", b.TLSPort))

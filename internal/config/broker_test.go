@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,6 +20,7 @@ func brokerDefaults() config.Broker {
 		Azure:   config.Azure{AuthType: config.AuthCloudConfig, CloudConfig: config.DefaultConfigPath},
 		TLSPort: 9443, HTTPPort: 8080,
 		CertDir: "/etc/azure-keyvault-broker/tls",
+		Reading: config.Reading{ShareWindow: 5 * time.Second, Rate: 100, Burst: 500}, OnVaultUnavailable: "fail", CachedMaxAge: time.Hour,
 	}
 }
 
@@ -29,9 +31,15 @@ func TestParseBroker(t *testing.T) {
 		env  map[string]string
 		want func(*config.Broker)
 	}{
-		"Defaults":       {nil, nil, func(*config.Broker) {}},
-		"Flags":          {[]string{"--tls-port=1", "--http-port", "2", "--cert-dir=/x"}, nil, func(b *config.Broker) { b.TLSPort, b.HTTPPort, b.CertDir = 1, 2, "/x" }},
-		"Variables":      {nil, map[string]string{"TLS_PORT": "1", "AUTH_TYPE": "environment"}, func(b *config.Broker) { b.TLSPort, b.Azure.AuthType = 1, "environment" }},
+		"Defaults":  {nil, nil, func(*config.Broker) {}},
+		"Flags":     {[]string{"--tls-port=1", "--http-port", "2", "--cert-dir=/x"}, nil, func(b *config.Broker) { b.TLSPort, b.HTTPPort, b.CertDir = 1, 2, "/x" }},
+		"Variables": {nil, map[string]string{"TLS_PORT": "1", "AUTH_TYPE": "environment"}, func(b *config.Broker) { b.TLSPort, b.Azure.AuthType = 1, "environment" }},
+		"Reading": {nil, map[string]string{"SHARE_WINDOW": "0", "VAULT_RATE": "7", "VAULT_BURST": "8"}, func(b *config.Broker) {
+			b.Reading = config.Reading{Rate: 7, Burst: 8}
+		}},
+		"Cached": {[]string{"--on-vault-unavailable=use-cached", "--cached-max-age=24h"}, nil, func(b *config.Broker) {
+			b.OnVaultUnavailable, b.CachedMaxAge = config.UnavailableUseCached, 24*time.Hour
+		}},
 		"FlagOutranks":   {[]string{"--tls-port=3"}, map[string]string{"TLS_PORT": "1"}, func(b *config.Broker) { b.TLSPort = 3 }},
 		"EmptyIsDefault": {nil, map[string]string{"TLS_PORT": ""}, func(*config.Broker) {}},
 		"Version":        {[]string{"--version"}, nil, func(b *config.Broker) { b.Version = true }},
@@ -53,8 +61,8 @@ func TestParseBroker(t *testing.T) {
 func TestParseBrokerRefuses(t *testing.T) {
 	t.Parallel()
 	nothing := func(string) string { return "" }
-	_, err := config.ParseBroker([]string{"--auth-type=x", "--log-level=x", "--logging-format=x", "--tls-port=0", "--http-port=70000", "--cert-dir="}, nothing, &bytes.Buffer{})
-	for _, flag := range []string{"--auth-type", "--log-level", "--logging-format", "--tls-port", "--http-port", "--cert-dir"} {
+	_, err := config.ParseBroker([]string{"--auth-type=x", "--log-level=x", "--logging-format=x", "--tls-port=0", "--http-port=70000", "--cert-dir=", "--share-window=6m", "--vault-rate=401", "--vault-burst=0", "--on-vault-unavailable=x", "--cached-max-age=169h"}, nothing, &bytes.Buffer{})
+	for _, flag := range []string{"--auth-type", "--log-level", "--logging-format", "--tls-port", "--http-port", "--cert-dir", "--share-window", "--vault-rate", "--vault-burst", "--on-vault-unavailable", "--cached-max-age"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s is not in %v", flag, err)
 		}

@@ -11,8 +11,9 @@ import (
 
 // Controller is the configuration of azure-keyvault-controller.
 type Controller struct {
-	Log   Log
-	Azure Azure
+	Log     Log
+	Azure   Azure
+	Reading Reading
 
 	Kubeconfig    string // file; empty is the pod's own account
 	Master        string // address of the API server; empty is the kubeconfig's
@@ -20,12 +21,19 @@ type Controller struct {
 	AllNamespaces bool
 	ObjectLabels  string // label selector of the resources to care for; empty is all
 
-	Resync        time.Duration // how often each object is read; zero is never
+	Resync        time.Duration // how often each object is looked for; zero is never
 	MinRefresh    time.Duration // the shortest interval that a resource may ask for
+	StaleAfter    int           // how many intervals an object may go unconfirmed
 	ExpiryWarning time.Duration // how long before its expiry an object is near it; zero is never
 	StatusRate    int           // changes to not ready that are written per second
 	Concurrency   int           // resources in work at once
 	Port          int           // of /healthz, /readyz and /metrics
+
+	EventQueue  string        // URL of the Storage queue with a vault's events; empty is none
+	EventPoll   time.Duration // how often the queue is asked
+	EventResync time.Duration // how often each object is looked for when there is a queue
+
+	Profiling bool // serve /debug/pprof on Port
 
 	Elect      bool   // let one of several replicas work
 	ElectionID string // name of the Lease
@@ -41,18 +49,24 @@ func ParseController(args []string, getenv func(string) string, output io.Writer
 	o := newOptions("azure-keyvault-controller",
 		"azure-keyvault-controller keeps Kubernetes Secrets and ConfigMaps equal to objects in Azure Key Vault.", output)
 	c.Azure.declare(o)
+	c.Reading.declare(o)
 	o.text(&c.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
 	o.text(&c.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
 	o.text(&c.Namespace, "namespace", "RUNTIME_NAMESPACE", "", "namespace of the Lease, and the one that is watched when not all are; the pod's own when left out")
 	o.boolean(&c.AllNamespaces, "watch-all-namespaces", "WATCH_ALL_NAMESPACES", true, "care for AzureKeyVaultSecrets in all namespaces, or in --namespace alone")
 	o.text(&c.ObjectLabels, "object-labels", "OBJECT_LABELS", "", "care only for AzureKeyVaultSecrets with these labels, as key=value,key2=value2")
-	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is read from its vault, give or take a tenth; 0 reads only when an AzureKeyVaultSecret, or its Secret or ConfigMap, changes")
+	o.duration(&c.Resync, "azure-resync-period", "AZURE_RESYNC_PERIOD", 30*time.Second, "how often each object is looked for in its vault; 0 looks only when an AzureKeyVaultSecret, or its Secret or ConfigMap, changes, and once a day at versions that a spec names")
+	o.text(&c.EventQueue, "event-queue", "EVENT_QUEUE", "", "URL of a Storage queue that Event Grid puts the vaults' events into, such as https://account.queue.core.windows.net/queue; without one, changes are found by looking")
+	o.duration(&c.EventPoll, "event-poll-interval", "EVENT_POLL_INTERVAL", time.Second, "how often the queue is asked for events")
+	o.duration(&c.EventResync, "event-resync-period", "EVENT_RESYNC_PERIOD", 10*time.Minute, "how often each object is looked for when there is a queue, because nothing tells of what is disabled or deleted; the longer of this and --azure-resync-period counts")
+	o.integer(&c.StaleAfter, "stale-after", "STALE_AFTER", 3, "for how many intervals a vault may fail to confirm an object before its AzureKeyVaultSecrets get the condition Stale")
 	o.duration(&ignored, "kube-resync-period", "", 30*time.Second, "accepted for older manifests; has no effect")
 	o.duration(&c.MinRefresh, "min-refresh-interval", "MIN_REFRESH_INTERVAL", 30*time.Second, "the shortest spec.refresh.interval that is honoured; a shorter one counts as this")
 	o.duration(&c.ExpiryWarning, "expiry-warning", "EXPIRY_WARNING", 720*time.Hour, "how long before its expiry an object counts as near it; 0 warns of nothing")
 	o.integer(&c.StatusRate, "status-rate", "STATUS_RATE", 50, "how many AzureKeyVaultSecrets per second may be written to be not ready, so that an outage of a vault is none of the API server")
 	o.integer(&c.Concurrency, "concurrency", "CONCURRENCY", 8, "how many AzureKeyVaultSecrets are in work at once")
 	o.integer(&c.Port, "http-port", "HTTP_PORT", 9000, "port of /healthz, /readyz and /metrics")
+	o.boolean(&c.Profiling, "profiling", "PROFILING", false, "serve profiles of time and memory under /debug/pprof on --http-port")
 	o.boolean(&c.Elect, "leader-elect", "LEADER_ELECT", true, "let one of several replicas work while the others wait")
 	o.text(&c.ElectionID, "leader-election-id", "LEADER_ELECTION_ID", "azure-keyvault-controller", "name of the Lease")
 	c.Log.declare(o)
@@ -64,7 +78,21 @@ func ParseController(args []string, getenv func(string) string, output io.Writer
 }
 
 func (c *Controller) validate() error {
-	errs := []error{c.Azure.validate(), c.Log.validate()}
+	errs := []error{
+		c.Azure.validate(), c.Log.validate(), c.Reading.validate(), c.validateTimes(), c.validateEvents(),
+		between("--stale-after", c.StaleAfter, 2, 1000),
+		between("--status-rate", c.StatusRate, 1, 1000),
+		between("--concurrency", c.Concurrency, 1, 256),
+		between("--http-port", c.Port, 1, 65535),
+	}
+	if c.Elect && c.ElectionID == "" {
+		errs = append(errs, errors.New("--leader-election-id: the Lease needs a name"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Controller) validateTimes() error {
+	var errs []error
 	if c.Resync < 0 || c.Resync > 0 && c.Resync < time.Second {
 		errs = append(errs, fmt.Errorf("--azure-resync-period: %s is neither 0 nor at least one second", c.Resync))
 	}
@@ -74,17 +102,25 @@ func (c *Controller) validate() error {
 	if c.ExpiryWarning < 0 {
 		errs = append(errs, fmt.Errorf("--expiry-warning: %s is negative", c.ExpiryWarning))
 	}
-	if c.StatusRate < 1 || c.StatusRate > 1000 {
-		errs = append(errs, fmt.Errorf("--status-rate: %d is not between 1 and 1000", c.StatusRate))
+	return errors.Join(errs...)
+}
+
+func (c *Controller) validateEvents() error {
+	var errs []error
+	if c.EventPoll < 100*time.Millisecond {
+		errs = append(errs, fmt.Errorf("--event-poll-interval: %s is not at least 100ms", c.EventPoll))
 	}
-	if c.Concurrency < 1 || c.Concurrency > 256 {
-		errs = append(errs, fmt.Errorf("--concurrency: %d is not between 1 and 256", c.Concurrency))
-	}
-	if c.Port < 1 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("--http-port: %d is not a port", c.Port))
-	}
-	if c.Elect && c.ElectionID == "" {
-		errs = append(errs, errors.New("--leader-election-id: the Lease needs a name"))
+	if c.EventResync < time.Second {
+		errs = append(errs, fmt.Errorf("--event-resync-period: %s is not at least one second", c.EventResync))
 	}
 	return errors.Join(errs...)
+}
+
+// Interval is how often each object is looked for unless its resource says so; zero
+// is never.
+func (c *Controller) Interval() time.Duration {
+	if c.EventQueue == "" || c.Resync == 0 {
+		return c.Resync
+	}
+	return max(c.Resync, c.EventResync)
 }

@@ -47,7 +47,11 @@ func controllerDefaults() config.Controller {
 		Log:           config.Log{Level: "info", Format: "text"},
 		Azure:         config.Azure{AuthType: "azureCloudConfig", CloudConfig: "/etc/kubernetes/azure.json"},
 		AllNamespaces: true,
+		Reading:       config.Reading{ShareWindow: 5 * time.Second, Rate: 100, Burst: 500},
 		Resync:        30 * time.Second,
+		EventPoll:     time.Second,
+		EventResync:   10 * time.Minute,
+		StaleAfter:    3,
 		MinRefresh:    30 * time.Second,
 		ExpiryWarning: 720 * time.Hour,
 		StatusRate:    50,
@@ -82,6 +86,7 @@ func TestParseController(t *testing.T) {
 				"AZURE_RESYNC_PERIOD": "90", "OBJECT_LABELS": "a=b", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",
 				"CA_BUNDLE": "/ca.pem", "LEADER_ELECTION_ID": "x-controller",
 				"MIN_REFRESH_INTERVAL": "5m", "EXPIRY_WARNING": "168h", "STATUS_RATE": "7",
+				"VAULT_RATE": "9", "STALE_AFTER": "4", "EVENT_QUEUE": "https://a.queue.core.windows.net/q", "EVENT_POLL_INTERVAL": "2", "EVENT_RESYNC_PERIOD": "1h",
 			},
 			func(c *config.Controller) {
 				c.Azure.AuthType, c.Namespace, c.AllNamespaces = "environment-azidentity", "akv2k8s", false
@@ -89,6 +94,8 @@ func TestParseController(t *testing.T) {
 				c.Log = config.Log{Level: "debug", Format: "json"}
 				c.Azure.CABundle, c.ElectionID = "/ca.pem", "x-controller"
 				c.MinRefresh, c.ExpiryWarning, c.StatusRate = 5*time.Minute, 168*time.Hour, 7
+				c.Reading.Rate, c.StaleAfter = 9, 4
+				c.EventQueue, c.EventPoll, c.EventResync = "https://a.queue.core.windows.net/q", 2*time.Second, time.Hour
 			},
 		},
 		"OldManifest": {
@@ -133,10 +140,11 @@ func TestParseControllerTellsEveryProblem(t *testing.T) {
 		"Values": {
 			[]string{
 				"--auth-type=x", "--log-level=y", "--azure-resync-period=-1", "--concurrency=0", "--http-port=70000", "--leader-election-id=",
+				"--vault-rate=0", "--stale-after=1", "--event-poll-interval=1ms", "--event-resync-period=0",
 				"--min-refresh-interval=999ms", "--expiry-warning=-1h", "--status-rate=1001",
 			},
 			nil,
-			[]string{"--min-refresh-interval", "--expiry-warning", "--status-rate", "--auth-type", "--log-level", "--azure-resync-period", "--concurrency", "--http-port", "--leader-election-id"},
+			[]string{"--vault-rate", "--stale-after", "--event-poll-interval", "--event-resync-period", "--min-refresh-interval", "--expiry-warning", "--status-rate", "--auth-type", "--log-level", "--azure-resync-period", "--concurrency", "--http-port", "--leader-election-id"},
 		},
 		"Variables": {nil, map[string]string{"HTTP_PORT": "s3cr3t", "CONCURRENCY": "s3cr3t"}, []string{"HTTP_PORT", "CONCURRENCY"}},
 		"TooOften":  {[]string{"--azure-resync-period=10ms"}, nil, []string{"10ms"}},
@@ -156,6 +164,27 @@ func TestParseControllerTellsEveryProblem(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("the content of a variable is shown: %v", err)
+			}
+		})
+	}
+}
+
+func TestControllerInterval(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want time.Duration
+	}{
+		"Usual":     {nil, 30 * time.Second},
+		"Events":    {[]string{"--event-queue=https://q"}, 10 * time.Minute},
+		"EventsOwn": {[]string{"--event-queue=https://q", "--event-resync-period=20s"}, 30 * time.Second},
+		"Never":     {[]string{"--event-queue=https://q", "--azure-resync-period=0"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := config.ParseController(tc.args, variables(nil), io.Discard)
+			if got := c.Interval(); err != nil || got != tc.want {
+				t.Errorf("%s, want %s (%v)", got, tc.want, err)
 			}
 		})
 	}

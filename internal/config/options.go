@@ -127,7 +127,14 @@ func (o *options) usage(about string) {
 	}
 }
 
-// oneOf is a check that several binaries share.
+// between and oneOf are checks that several binaries share.
+func between(what string, got, least, most int) error {
+	if got < least || got > most {
+		return fmt.Errorf("%s: %d is not between %d and %d", what, got, least, most)
+	}
+	return nil
+}
+
 func oneOf(what, got string, want ...string) error {
 	if slices.Contains(want, got) {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -102,4 +103,40 @@ func (d *damper) forget(uid types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.repairs, uid)
+}
+
+// pacer bounds how fast resources are said to be worse than they were, lest an outage or
+// a permission withdrawn from ten thousand of them is a storm for the API server. Each
+// that has to wait is told for how long, and then has its turn.
+type pacer struct {
+	limit *rate.Limiter
+
+	mu    sync.Mutex
+	turns map[types.UID]time.Time
+}
+
+func newPacer(perSecond int) *pacer {
+	return &pacer{limit: rate.NewLimiter(rate.Limit(perSecond), perSecond), turns: map[types.UID]time.Time{}}
+}
+
+// wait is zero for one whose turn it is.
+func (p *pacer) wait(uid types.UID, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	turn, waits := p.turns[uid]
+	if !waits {
+		turn = now.Add(p.limit.ReserveN(now, 1).DelayFrom(now))
+	}
+	if wait := turn.Sub(now); wait > 0 {
+		p.turns[uid] = turn
+		return wait
+	}
+	delete(p.turns, uid)
+	return 0
+}
+
+func (p *pacer) forget(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.turns, uid)
 }

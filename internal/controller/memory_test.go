@@ -9,10 +9,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/akv2k8s/akv2k8s/internal/controller"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
 // A change by hand is repaired at once; whoever undoes every repair is answered
-// ever more slowly, and a rotation is not held up by that.
+// ever more slowly.
 func TestReconcileDampsAFight(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -39,6 +42,34 @@ func TestReconcileDampsAFight(t *testing.T) {
 	undo()
 	if got := s.data(t)["password"]; got != "one" {
 		t.Errorf("not repaired after the wait: %q", got)
+	}
+}
+
+// A turn that nobody needs any more is given up: kept, it would let thousands pass at
+// once when the next outage comes.
+func TestReconcileGivesUpItsTurn(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.parts.StatusRate = 1
+	s.sut = controller.New(s.parts).Named(s.cluster)
+	s.put("one")
+	s.settled(t)
+	refused := func() bool {
+		s.vault.Fail(vault.Reference{}, vault.ErrForbidden)
+		res, err := s.reconcile(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.vault.Fail(vault.Reference{}, nil)
+		s.settled(t)
+		return res.RequeueAfter != time.Second
+	}
+	if !refused() || refused() {
+		t.Fatal("want one to be told, and one to wait")
+	}
+	s.now = s.now.Add(10 * time.Second)
+	if !refused() || refused() {
+		t.Error("want one to be told, and one to wait, as before")
 	}
 }
 

@@ -30,10 +30,9 @@ const (
 
 // Metrics of the Controller. No label ever names a resource, a vault or an object.
 type Metrics struct {
-	syncs   *prometheus.CounterVec
-	failed  *prometheus.CounterVec
-	reads   *prometheus.HistogramVec
-	answers *prometheus.GaugeVec // without labels; a vector, so that nothing is told before the first answer
+	syncs  *prometheus.CounterVec
+	failed *prometheus.CounterVec
+	reads  *prometheus.HistogramVec
 }
 
 // NewMetrics registers them:
@@ -41,10 +40,9 @@ type Metrics struct {
 //	akv2k8s_syncs_total{operation,object}                       reads of vaults, writes of outputs
 //	akv2k8s_syncs_failed_total{operation,object}                those that failed
 //	akv2k8s_vault_read_duration_seconds{kind,outcome}           kind as vault.Kind; outcome as outcomes
-//	akv2k8s_vault_last_success_timestamp_seconds                when a vault last gave an object
 //
 // and, with the census, akv2k8s_resources{ready,reason}: status and reason of the
-// condition Ready; akv2k8s_objects{validity}: reason of the condition Valid, or
+// condition Ready; akv2k8s_stale_resources; akv2k8s_objects{validity}: reason of the condition Valid, or
 // Unlimited for objects without a validity.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
@@ -58,15 +56,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "akv2k8s_vault_read_duration_seconds", Help: "How long reads of vaults took.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"kind", "outcome"}),
-		answers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "akv2k8s_vault_last_success_timestamp_seconds", Help: "When a vault last gave an object, as Unix time.",
-		}, nil),
 	}
 	for _, series := range [][]string{{operationSync, objectVault}, {operationAdd, objectOutput}, {operationUpdate, objectOutput}, {operationDelete, objectOutput}} {
 		m.syncs.WithLabelValues(series...) // so that a rate can be taken of the first failure
 		m.failed.WithLabelValues(series...)
 	}
-	r.MustRegister(m.syncs, m.failed, m.reads, m.answers)
+	r.MustRegister(m.syncs, m.failed, m.reads)
 	return m
 }
 
@@ -77,6 +72,7 @@ var outcomes = []struct {
 }{
 	{vault.ErrNoVault, "no_vault"},
 	{vault.ErrNotFound, "not_found"},
+	{vault.ErrPending, "pending"},
 	{vault.ErrDisabled, "disabled"},
 	{vault.ErrForbidden, "forbidden"},
 	{vault.ErrFirewall, "network_denied"},
@@ -103,9 +99,7 @@ func (m *Metrics) read(kind vault.Kind, err error, took time.Duration) {
 	m.reads.WithLabelValues(string(kind), outcome(err)).Observe(took.Seconds())
 	if err != nil {
 		m.failed.WithLabelValues(operationSync, objectVault).Inc()
-		return
 	}
-	m.answers.WithLabelValues().SetToCurrentTime()
 }
 
 // wrote counts a write of an output. One that met another writer is made again
@@ -135,6 +129,7 @@ type census struct {
 	elected <-chan struct{}
 	ready   *prometheus.Desc
 	valid   *prometheus.Desc
+	stale   *prometheus.Desc
 }
 
 func newCensus(list client.Reader, elected <-chan struct{}) *census {
@@ -144,11 +139,17 @@ func newCensus(list client.Reader, elected <-chan struct{}) *census {
 			"AzureKeyVaultSecrets by the status and reason of their Ready condition.", []string{"ready", "reason"}, nil),
 		valid: prometheus.NewDesc("akv2k8s_objects",
 			"Vault objects in outputs by their validity.", []string{"validity"}, nil),
+		stale: prometheus.NewDesc("akv2k8s_stale_resources",
+			"AzureKeyVaultSecrets whose output the vault has not confirmed for some intervals.", nil, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
-func (c *census) Describe(out chan<- *prometheus.Desc) { out <- c.ready; out <- c.valid }
+func (c *census) Describe(out chan<- *prometheus.Desc) {
+	out <- c.ready
+	out <- c.valid
+	out <- c.stale
+}
 
 // Collect implements prometheus.Collector.
 func (c *census) Collect(out chan<- prometheus.Metric) {
@@ -161,13 +162,17 @@ func (c *census) Collect(out chan<- prometheus.Metric) {
 	if err := c.list.List(context.Background(), &list, client.UnsafeDisableDeepCopy); err != nil {
 		return // the cache has not started; there is nothing to count yet
 	}
-	counts, validities := map[[2]string]float64{}, noneOf(validityLabels)
+	counts, validities, stale := map[[2]string]float64{}, noneOf(validityLabels), 0.0
 	for i := range list.Items {
+		if isStale(list.Items[i].Status) {
+			stale++
+		}
 		counts[verdict(&list.Items[i])]++
 		if list.Items[i].Status.ObjectVersion != "" {
 			validities[validity(&list.Items[i])]++
 		}
 	}
+	out <- prometheus.MustNewConstMetric(c.stale, prometheus.GaugeValue, stale)
 	for labels, n := range counts {
 		out <- prometheus.MustNewConstMetric(c.ready, prometheus.GaugeValue, n, labels[:]...)
 	}

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -44,9 +43,20 @@ type Outputs interface {
 	Apply(context.Context, plan.Write) error
 }
 
+// Watch tells when an object of a vault may be another than the one last read.
+type Watch interface {
+	// Follow says what a follower watches from now on; nothing ends it.
+	Follow(follower string, watches []vault.Watch)
+	Known(follower string, ref vault.Reference) vault.Known
+	// Saw tells of an answer, asked for at a time or later, that a follower has acted
+	// upon.
+	Saw(follower string, ref vault.Reference, asked time.Time, obj vault.Object, err error)
+}
+
 // Parts are what a Reconciler works with. All are needed.
 type Parts struct {
 	Vault   vault.Reader
+	Watch   Watch
 	Outputs Outputs
 	Resources
 	Status  client.SubResourceWriter // of AzureKeyVaultSecrets
@@ -56,9 +66,9 @@ type Parts struct {
 	// Settings are the operator's; each call may answer with another jitter, so that
 	// resources spread out.
 	Settings func() plan.Settings
-	// Pace bounds how fast resources that were ready are said not to be, lest a
-	// permission withdrawn from ten thousand of them is a storm for the API server.
-	Pace *rate.Limiter
+	// StatusRate is how many resources per second may be said to be not ready any more,
+	// or stale, or warned of an outage.
+	StatusRate int
 }
 
 // Resources knows the AzureKeyVaultSecrets of the cluster.
@@ -77,10 +87,11 @@ type Reconciler struct {
 	failures counter // reads that the vault did not answer
 	changes  counter // writes that met another writer
 	damper   damper
+	pacer    *pacer
 }
 
 // New returns a Reconciler of these parts.
-func New(p Parts) *Reconciler { return &Reconciler{Parts: p} }
+func New(p Parts) *Reconciler { return &Reconciler{Parts: p, pacer: newPacer(p.StatusRate)} }
 
 // readTimeout bounds one read of the vault. An adapter has its own, shorter one;
 // this is for whoever forgets.
@@ -89,13 +100,27 @@ const readTimeout = 30 * time.Second
 var (
 	errStatus = errors.New("the status could not be written")
 	errGone   = errors.New("the resource is gone, or about to be")
+	errPutOff = errors.New("the status is to be written later")
 )
+
+// Named reconciles the resource of a name. One that is gone, or about to be, follows
+// nothing any more.
+func (r *Reconciler) Named(c client.Reader) reconcile.Reconciler { //nolint:ireturn // what the builder takes
+	return reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+		akvs := &v2beta1.AzureKeyVaultSecret{}
+		switch err := c.Get(ctx, req.NamespacedName, akvs); {
+		case apierrors.IsNotFound(err), err == nil && !akvs.DeletionTimestamp.IsZero():
+			r.Watch.Follow(req.String(), nil)
+			return reconcile.Result{}, nil // the Releaser and garbage collection take its outputs
+		case err != nil:
+			return reconcile.Result{}, fmt.Errorf("looking for the resource: %w", err)
+		}
+		return r.Reconcile(ctx, akvs)
+	})
+}
 
 // Reconcile gathers facts, decides, applies, and reports. Only Decide thinks.
 func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (reconcile.Result, error) {
-	if !akvs.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, nil // the Releaser and garbage collection take its outputs
-	}
 	if wait := r.damper.wait(akvs, r.Clock()); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
@@ -106,19 +131,38 @@ func (r *Reconciler) Reconcile(ctx context.Context, akvs *v2beta1.AzureKeyVaultS
 	case errors.Is(err, errGone):
 		return reconcile.Result{}, nil
 	case unseen != nil:
-		return r.report(ctx, akvs, facts.Unseen(*unseen, err))
+		return r.conclude(ctx, facts, facts.Unseen(*unseen, err))
 	case err != nil:
 		return reconcile.Result{}, err
 	}
 	intent := plan.Decide(facts)
-	intent = intent.Settle(r.apply(ctx, intent))
-	return r.report(ctx, akvs, intent)
+	return r.conclude(ctx, facts, intent.Settle(r.apply(ctx, intent)))
 }
+
+// conclude reports, and tells the watch what has been acted upon. Of what is put off
+// it must tell again.
+func (r *Reconciler) conclude(ctx context.Context, facts plan.Facts, in plan.Intent) (reconcile.Result, error) {
+	result, err := r.report(ctx, facts.AKVS, in)
+	switch {
+	case errors.Is(err, errPutOff):
+		return result, nil
+	case errors.Is(err, errStatus), in.Changes > 0:
+		return result, err
+	}
+	for ref, answer := range facts.Answers {
+		r.Watch.Saw(follower(facts.AKVS), ref, answer.Asked, answer.Object, answer.Err)
+	}
+	return result, err
+}
+
+// follower is what the watch calls a resource.
+func follower(akvs client.Object) string { return client.ObjectKeyFromObject(akvs).String() }
 
 // gather says which output could not be looked at, if one could not.
 func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret) (plan.Facts, *plan.Output, error) {
 	facts := plan.Facts{
-		AKVS: akvs, Outputs: plan.Asked(akvs.Spec), Answers: map[vault.Reference]plan.Answer{},
+		AKVS: akvs, Outputs: plan.Asked(akvs.Spec),
+		Known: map[vault.Reference]vault.Known{}, Answers: map[vault.Reference]plan.Answer{},
 		Failures: r.failures.of(akvs.UID), Changes: r.changes.of(akvs.UID), Settings: r.Settings(), Now: r.Clock(),
 	}
 	for i := range facts.Outputs {
@@ -141,19 +185,30 @@ func (r *Reconciler) gather(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecr
 			return facts, nil, errGone
 		}
 	}
+	r.watched(&facts)
 	for _, ref := range facts.Reads() {
-		facts.Answers[ref] = r.read(ctx, ref)
+		facts.Answers[ref] = r.read(ctx, ref, facts.Since(ref))
 	}
 	return facts, nil, nil
 }
 
-func (r *Reconciler) read(ctx context.Context, ref vault.Reference) plan.Answer {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+// watched follows what the resource depends on, and gathers what is known of it.
+func (r *Reconciler) watched(facts *plan.Facts) {
+	watches := facts.Watches()
+	r.Watch.Follow(follower(facts.AKVS), watches)
+	for _, w := range watches {
+		facts.Known[w.Reference] = r.Watch.Known(follower(facts.AKVS), w.Reference)
+	}
+}
+
+// read has an answer that was asked for at a time or later.
+func (r *Reconciler) read(ctx context.Context, ref vault.Reference, since time.Time) plan.Answer {
+	ctx, cancel := context.WithTimeout(vault.WithDemand(ctx, vault.Demand{Priority: vault.Change, Since: since}), readTimeout)
 	defer cancel()
 	start := r.Clock()
 	obj, err := r.Vault.Read(ctx, ref)
 	r.Metrics.read(ref.Kind, err, r.Clock().Sub(start))
-	return plan.Answer{Object: obj, Err: err}
+	return plan.Answer{Object: obj, Err: err, Asked: since}
 }
 
 // apply carries the writes out, each whatever became of the others.
@@ -181,20 +236,21 @@ func (r *Reconciler) write(ctx context.Context, w plan.Write, version string) er
 }
 
 func (r *Reconciler) report(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecret, in plan.Intent) (reconcile.Result, error) {
-	r.failures.set(akvs.UID, in.Failures)
 	r.changes.set(akvs.UID, in.Changes)
 	r.damper.note(akvs, in, r.Clock())
-	if !equality.Semantic.DeepEqual(akvs.Status, in.Status) {
-		if isReady(akvs.Status) && !isReady(in.Status) && !r.Pace.Allow() {
-			return reconcile.Result{RequeueAfter: time.Second}, nil // no worker waits for its turn to complain
-		}
+	news := !equality.Semantic.DeepEqual(akvs.Status, in.Status)
+	if wait := r.pace(akvs, in, news); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, errPutOff
+	}
+	r.failures.set(akvs.UID, in.Failures) // what is told at a count is put off with it
+	if news {
 		before := akvs.DeepCopy()
 		akvs.Status = in.Status
 		// The lock tells a namesake that was made meanwhile.
 		err := r.Status.Patch(ctx, akvs, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 		switch {
 		case apierrors.IsConflict(err):
-			return reconcile.Result{RequeueAfter: time.Second}, nil
+			return reconcile.Result{RequeueAfter: time.Second}, errPutOff
 		case client.IgnoreNotFound(err) != nil:
 			return reconcile.Result{}, errStatus
 		}
@@ -210,6 +266,23 @@ func (r *Reconciler) report(ctx context.Context, akvs *v2beta1.AzureKeyVaultSecr
 		return reconcile.Result{}, fmt.Errorf("trying again later: %w", in.Retry)
 	}
 	return reconcile.Result{RequeueAfter: in.Requeue}, nil
+}
+
+// pace is how long a resource has to wait until it may be said to be worse than it
+// was, or to be stale no longer, or somebody may be warned of an outage that the status
+// does not speak of: no worker waits for that.
+func (r *Reconciler) pace(akvs *v2beta1.AzureKeyVaultSecret, in plan.Intent, news bool) time.Duration {
+	worse := isReady(akvs.Status) && !isReady(in.Status)
+	warned := !news && slices.ContainsFunc(in.Events, func(e plan.Event) bool { return e.Type == plan.Warning })
+	if !worse && !warned && isStale(akvs.Status) == isStale(in.Status) {
+		r.pacer.forget(akvs.UID) // lest the turn be kept for the next outage, and everybody's with it
+		return 0
+	}
+	return r.pacer.wait(akvs.UID, r.Clock())
+}
+
+func isStale(s v2beta1.AzureKeyVaultSecretStatus) bool {
+	return meta.IsStatusConditionTrue(s.Conditions, v2beta1.ConditionStale)
 }
 
 func isReady(s v2beta1.AzureKeyVaultSecretStatus) bool {

@@ -16,16 +16,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -53,6 +55,8 @@ type stage struct {
 	fail     error
 	now      time.Time
 	others   alone
+	watch    restless
+	parts    controller.Parts // of what is tested
 	sut      reconcile.Reconciler
 }
 
@@ -71,16 +75,36 @@ func newStage(t *testing.T) *stage {
 	}
 	s.cluster = fake.NewClientBuilder().WithScheme(cluster.Scheme()).WithReturnManagedFields().
 		WithStatusSubresource(akvs).WithObjects(akvs).WithInterceptorFuncs(s.interceptors()).Build()
-	s.sut = reconcile.AsReconciler(s.cluster, controller.New(controller.Parts{
-		Vault: s.vault, Outputs: cluster.NewOutputs(s.cluster, s.cluster), Status: s.cluster.Status(), Events: s.events,
-		Metrics:   controller.NewMetrics(s.registry),
-		Clock:     func() time.Time { return s.now },
-		Resources: &s.others,
-		Settings:  func() plan.Settings { return plan.Settings{Interval: time.Hour} },
-		Pace:      rate.NewLimiter(rate.Inf, 1),
-	}))
+	s.parts = controller.Parts{
+		Vault: s.vault, Watch: &s.watch, Outputs: cluster.NewOutputs(s.cluster, s.cluster), Status: s.cluster.Status(), Events: s.events,
+		Metrics:    controller.NewMetrics(s.registry),
+		Clock:      func() time.Time { return s.now },
+		Resources:  &s.others,
+		Settings:   func() plan.Settings { return plan.Settings{Interval: time.Hour} },
+		StatusRate: 1000,
+	}
+	s.sut = controller.New(s.parts).Named(s.cluster)
 	return s
 }
+
+// restless is a watch that holds every object to have changed, at all times.
+type restless struct {
+	saw     int // answers that were acted upon
+	follows map[string]int
+}
+
+func (r *restless) Follow(who string, watches []vault.Watch) {
+	if r.follows == nil {
+		r.follows = map[string]int{}
+	}
+	r.follows[who] = len(watches)
+}
+
+func (*restless) Known(string, vault.Reference) vault.Known {
+	return vault.Known{Since: time.Unix(1, 0), Confirmed: time.Unix(1, 0)}
+}
+
+func (r *restless) Saw(string, vault.Reference, time.Time, vault.Object, error) { r.saw++ }
 
 // alone is a cluster in which nobody else asks for an output.
 type alone struct{ gone bool }
@@ -122,7 +146,7 @@ func (s *stage) reconcile(t *testing.T) (reconcile.Result, error) {
 
 func (s *stage) settled(t *testing.T) {
 	t.Helper()
-	if res, err := s.reconcile(t); err != nil || res.RequeueAfter != time.Hour {
+	if res, err := s.reconcile(t); err != nil || res.RequeueAfter != 0 {
 		t.Fatalf("result %v, error %v", res, err)
 	}
 }
@@ -266,6 +290,41 @@ func TestReconcileTellsOfAnOutageOnce(t *testing.T) {
 	}
 }
 
+// One warning from each of ten thousand that a start finds in an outage would be a
+// storm, too: it waits for its turn, and is not lost.
+func TestReconcileTellsOfAnOutageInTurn(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.parts.StatusRate = 1
+	s.sut = controller.New(s.parts).Named(s.cluster)
+	s.put("one")
+	s.settled(t)
+	s.vault.Fail(vault.Reference{}, vault.ErrForbidden) // takes the first turn
+	_, _ = s.reconcile(t)
+	s.vault.Fail(vault.Reference{}, nil)
+	s.settled(t)
+	s.heard()
+	s.vault.Fail(vault.Reference{}, vault.ErrUnavailable)
+	for range 2 {
+		if _, err := s.reconcile(t); !errors.Is(err, vault.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if res, err := s.reconcile(t); err != nil || res.RequeueAfter != time.Second || len(s.heard()) != 0 {
+			t.Fatalf("result %v, error %v, want to wait for a turn", res, err)
+		}
+	}
+	s.now = s.now.Add(time.Second)
+	if _, err := s.reconcile(t); !errors.Is(err, vault.ErrUnavailable) || len(s.heard()) != 2 {
+		t.Errorf("error %v, and it was not told", err)
+	}
+	s.now = s.now.Add(time.Second)
+	if _, err := s.reconcile(t); !errors.Is(err, vault.ErrUnavailable) || len(s.heard()) != 0 {
+		t.Errorf("error %v, and it was told again", err)
+	}
+}
+
 func TestReconcileReportsAFailedWrite(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -309,7 +368,9 @@ func TestReconcileLeavesAForeignSecretAlone(t *testing.T) {
 	if err := s.cluster.Create(t.Context(), foreign, client.FieldOwner("kubectl-create")); err != nil {
 		t.Fatal(err)
 	}
-	s.settled(t)
+	if res, err := s.reconcile(t); err != nil || res.RequeueAfter != time.Hour {
+		t.Fatalf("result %v, error %v, want to come back: nobody tells when it is free", res, err)
+	}
 	if diff := cmp.Diff(map[string]string{"theirs": "x"}, s.data(t)); diff != "" {
 		t.Errorf("data (-want +got):\n%s", diff)
 	}
@@ -389,5 +450,94 @@ func TestReconcileSpeaksWithoutValues(t *testing.T) {
 	}
 	if !strings.Contains(s.log.String(), "wrote the output") {
 		t.Errorf("nothing was logged, so this test shows nothing:\n%s", s.log)
+	}
+}
+
+// What is put off must be told again: neither a write that met another writer nor a
+// status that has to wait is an end.
+func TestReconcileTellsTheWatchWhatIsDone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.put("one")
+	s.fail = apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, "out", nil)
+	if res, err := s.reconcile(t); err != nil || res.RequeueAfter == 0 || s.watch.saw != 0 {
+		t.Errorf("result %v, error %v, %d answers acted upon", res, err, s.watch.saw)
+	}
+	s.fail = nil
+	s.settled(t)
+	if s.watch.saw != 1 {
+		t.Errorf("%d answers acted upon, want one", s.watch.saw)
+	}
+}
+
+// A look that was under way when the resource was deleted may have followed again: the
+// next one, of which the deletion is the cause, ends that.
+func TestReconcileFollowsNothingForWhoIsGone(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*v2beta1.AzureKeyVaultSecret){
+		"Deleted": func(*v2beta1.AzureKeyVaultSecret) {},
+		"Leaving": func(akvs *v2beta1.AzureKeyVaultSecret) { akvs.Finalizers = []string{"example.com/waits"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.put("one")
+			s.settled(t)
+			if s.watch.follows["ns/a"] != 1 {
+				t.Fatalf("follows %v", s.watch.follows)
+			}
+			var akvs v2beta1.AzureKeyVaultSecret
+			if err := s.cluster.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "a"}, &akvs); err != nil {
+				t.Fatal(err)
+			}
+			end(&akvs)
+			if err := errors.Join(s.cluster.Update(t.Context(), &akvs), s.cluster.Delete(t.Context(), &akvs)); err != nil {
+				t.Fatal(err)
+			}
+			s.settled(t)
+			if n := s.watch.follows["ns/a"]; n != 0 {
+				t.Errorf("it follows %d objects", n)
+			}
+		})
+	}
+}
+
+// What wakes a resource: what a person does, and that it is gone or another one.
+func TestChanged(t *testing.T) {
+	t.Parallel()
+	resource := func(changes ...func(*v2beta1.AzureKeyVaultSecret)) *v2beta1.AzureKeyVaultSecret {
+		akvs := &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "uid-a", Generation: 1}}
+		for _, change := range changes {
+			change(akvs)
+		}
+		return akvs
+	}
+	for name, tc := range map[string]struct {
+		after     *v2beta1.AzureKeyVaultSecret
+		want      bool
+		forgotten bool
+	}{
+		"Status":     {resource(func(a *v2beta1.AzureKeyVaultSecret) { a.Status.ObjectVersion = "1" }), false, false},
+		"Spec":       {resource(func(a *v2beta1.AzureKeyVaultSecret) { a.Generation = 2 }), true, false},
+		"Label":      {resource(func(a *v2beta1.AzureKeyVaultSecret) { a.Labels = map[string]string{"a": "b"} }), true, false},
+		"Annotation": {resource(func(a *v2beta1.AzureKeyVaultSecret) { a.Annotations = map[string]string{"a": "b"} }), true, false},
+		"MadeAnew":   {resource(func(a *v2beta1.AzureKeyVaultSecret) { a.UID = "uid-b" }), true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			s.put("one")
+			s.settled(t)
+			changed := controller.New(s.parts).Changed()
+			if got := changed.Update(event.UpdateEvent{ObjectOld: resource(), ObjectNew: tc.after}); got != tc.want {
+				t.Errorf("woken: %t, want %t", got, tc.want)
+			}
+			if got := s.watch.follows["ns/a"] == 0; got != tc.forgotten {
+				t.Errorf("forgotten: %t, want %t", got, tc.forgotten)
+			}
+			if !changed.Delete(event.DeleteEvent{Object: resource()}) || s.watch.follows["ns/a"] != 0 {
+				t.Error("a deletion must end what is followed, and wake")
+			}
+		})
 	}
 }

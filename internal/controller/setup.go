@@ -9,12 +9,14 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -25,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
@@ -33,8 +36,31 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
+// Waker wakes resources that the watch tells of.
+type Waker struct {
+	queue atomic.Pointer[workqueue.TypedRateLimitingInterface[reconcile.Request]]
+}
+
+// Wake has a follower looked at. Nobody follows anything before the Controller works.
+func (w *Waker) Wake(follower string) {
+	namespace, name, _ := strings.Cut(follower, string(types.Separator))
+	if queue := w.queue.Load(); queue != nil {
+		(*queue).Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+	}
+}
+
+func (w *Waker) source() source.Source { //nolint:ireturn // what the builder takes
+	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		w.queue.Store(&queue)
+		return nil
+	})
+}
+
 // Options of Setup.
 type Options struct {
+	Watch Watch
+	Waker *Waker // what the Watch wakes resources with
+
 	Settings    plan.Settings
 	Concurrency int // resources in work at once
 	StatusRate  int // how many ready resources are said not to be, per second
@@ -57,9 +83,6 @@ const (
 	byClaimant = "claimant"     // outputs by the UIDs of the AzureKeyVaultSecrets that they name
 )
 
-// maxBackoff is how long a vault that does not answer is left alone at most.
-const maxBackoff = 5 * time.Minute
-
 // Setup adds the Controller to a manager. The returned check passes once the
 // caches are filled, which every replica does, so that whoever takes over starts
 // at once.
@@ -75,17 +98,18 @@ func Setup(ctx context.Context, mgr ctrl.Manager, v vault.Reader, outputs AllOut
 	m := NewMetrics(o.Registry)
 	directory := Directory{Cached: mgr.GetCache(), Live: mgr.GetAPIReader()}
 	r := New(Parts{
-		Vault:     v,
-		Outputs:   outputs,
-		Resources: directory,
-		Status:    mgr.GetClient().Status(),
-		Events:    mgr.GetEventRecorder(reporter),
-		Metrics:   m,
-		Clock:     time.Now,
-		Settings:  func() plan.Settings { return jittered(o.Settings, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
-		Pace:      rate.NewLimiter(rate.Limit(o.StatusRate), o.StatusRate),
+		Vault:      v,
+		Watch:      o.Watch,
+		Outputs:    outputs,
+		Resources:  directory,
+		Status:     mgr.GetClient().Status(),
+		Events:     mgr.GetEventRecorder(reporter),
+		Metrics:    m,
+		Clock:      time.Now,
+		Settings:   func() plan.Settings { return jittered(o.Settings, rand.Float64()) }, //nolint:gosec // nobody gains by guessing when
+		StatusRate: o.StatusRate,
 	})
-	if err := r.watch(mgr, directory, o.Concurrency); err != nil {
+	if err := r.watch(mgr, directory, o.Waker, o.Concurrency); err != nil {
 		return nil, err
 	}
 	for _, kind := range []render.Kind{render.Secret, render.ConfigMap} {
@@ -132,7 +156,7 @@ func claimantsOf(o client.Object) []string {
 	return out
 }
 
-func (r *Reconciler) watch(mgr ctrl.Manager, d Directory, concurrency int) error {
+func (r *Reconciler) watch(mgr ctrl.Manager, d Directory, w *Waker, concurrency int) error {
 	warm := true
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("azurekeyvaultsecret").
@@ -141,12 +165,13 @@ func (r *Reconciler) watch(mgr ctrl.Manager, d Directory, concurrency int) error
 			builder.WithPredicates(outputDisturbed())).
 		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(sharers(d, render.ConfigMap)),
 			builder.WithPredicates(outputDisturbed())).
+		WatchesRawSource(w.source()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: concurrency,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, maxBackoff),
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, plan.MaxBackoff),
 			EnableWarmup:            &warm,
 		}).
-		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+		Complete(r.Named(mgr.GetClient()))
 }
 
 // changed lets through what a person did, labels and annotations among it; our own
@@ -155,17 +180,27 @@ func (r *Reconciler) changed() predicate.Funcs {
 	return predicate.Funcs{
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, after := e.ObjectOld, e.ObjectNew
+			if before.GetUID() != after.GetUID() { // a gap in the watch hid the end of the one
+				r.forget(before)
+				return true
+			}
 			return before.GetGeneration() != after.GetGeneration() || !maps.Equal(before.GetLabels(), after.GetLabels()) ||
 				!maps.Equal(before.GetAnnotations(), after.GetAnnotations())
 		},
 		DeleteFunc: func(e event.DeleteEvent) bool {
-			r.failures.set(e.Object.GetUID(), 0)
-			r.changes.set(e.Object.GetUID(), 0)
-			r.damper.forget(e.Object.GetUID())
-			return false // the rest is the Releaser's
+			r.forget(e.Object)
+			return true // a look under way may follow it again; the outputs are the Releaser's
 		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
+}
+
+func (r *Reconciler) forget(akvs client.Object) {
+	r.failures.set(akvs.GetUID(), 0)
+	r.changes.set(akvs.GetUID(), 0)
+	r.damper.forget(akvs.GetUID())
+	r.pacer.forget(akvs.GetUID())
+	r.Watch.Follow(follower(akvs), nil)
 }
 
 // outputDisturbed lets through what somebody else did to an output. One that
