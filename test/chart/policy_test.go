@@ -158,12 +158,12 @@ func TestPermissions(t *testing.T) {
 	}
 	controller := func(scope string) []string {
 		return []string{
-			scope + ": core/configmaps create,delete,get,list,patch,update,watch",
-			scope + ": core/secrets create,delete,get,list,patch,update,watch",
+			scope + ": core/configmaps create,delete,get,list,patch,watch",
+			scope + ": core/secrets create,delete,get,list,patch,watch",
 			scope + ": events.k8s.io/events create,patch",
 			scope + ": spv.no/azurekeyvaultsecrets get,list,watch",
 			scope + ": spv.no/azurekeyvaultsecrets/finalizers update",
-			scope + ": spv.no/azurekeyvaultsecrets/status patch,update",
+			scope + ": spv.no/azurekeyvaultsecrets/status patch",
 			"akv2k8s-system: coordination.k8s.io/leases create",
 			"akv2k8s-system: coordination.k8s.io/leases[akv2k8s-controller] get,update",
 			"akv2k8s-system: core/events create,patch",

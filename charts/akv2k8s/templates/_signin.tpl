@@ -128,3 +128,13 @@ environment-azidentity
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* How the vaults are spared. Argument: root, own (the component's keyVaultReads; an empty one is the global). */}}
+{{- define "akv2k8s.reads.env" -}}
+{{- $own := .own -}}
+{{- $global := .root.Values.global.keyVaultReads -}}
+{{- range $key, $variable := dict "shareWindow" "SHARE_WINDOW" "rate" "VAULT_RATE" "burst" "VAULT_BURST" }}
+- name: {{ $variable }}
+  value: {{ eq (get $own $key | toString) "" | ternary (get $global $key) (get $own $key) | quote }}
+{{- end }}
+{{- end }}

@@ -9,6 +9,11 @@ ports:
 env: |
   - name: CERT_DIR
     value: /etc/azure-keyvault-broker/tls
+  - name: ON_VAULT_UNAVAILABLE
+    value: {{ .Values.env_injector.onVaultUnavailable }}
+  - name: CACHED_MAX_AGE
+    value: {{ .Values.env_injector.cachedMaxAge | quote }}
+  {{- include "akv2k8s.reads.env" (dict "root" . "own" .Values.env_injector.keyVaultReads) | nindent 2 }}
 # Naming the keys makes the pod wait until the webhook has filled the Secret.
 volumes: |
   - name: tls

@@ -17,8 +17,21 @@ env: |
     value: {{ .Values.controller.minRefreshInterval | quote }}
   - name: EXPIRY_WARNING
     value: {{ .Values.controller.expiryWarning | quote }}
+  - name: STALE_AFTER
+    value: {{ .Values.controller.staleAfter | quote }}
   - name: STATUS_RATE
     value: {{ .Values.controller.statusRate | quote }}
+  {{- with .Values.controller.eventQueue }}
+  {{- if .url }}
+  - name: EVENT_QUEUE
+    value: {{ .url | quote }}
+  - name: EVENT_POLL_INTERVAL
+    value: {{ .pollInterval | quote }}
+  - name: EVENT_RESYNC_PERIOD
+    value: {{ .resyncPeriod | quote }}
+  {{- end }}
+  {{- end }}
+  {{- include "akv2k8s.reads.env" (dict "root" . "own" .Values.controller.keyVaultReads) | nindent 2 }}
   - name: LEADER_ELECTION_ID
     value: {{ include "akv2k8s.fullname" . }}-controller
   {{- with .Values.controller.objectLabels }}
