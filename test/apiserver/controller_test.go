@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -104,7 +105,7 @@ func TestASteadyStateWritesNothing(t *testing.T) {
 	s.event(t, "db", "Synced")
 	s.event(t, "refused", "VaultObjectNotFound")
 	writes, version := s.writes.Load(), s.get(t, "db").ResourceVersion
-	s.looks(t, 20)
+	s.looks(t, 5)
 	if got := s.writes.Load() - writes; got != 0 {
 		t.Errorf("%d writes although nothing changed", got)
 	}
@@ -403,21 +404,60 @@ func TestAnOutageLeavesAWorkingOutputReady(t *testing.T) {
 	s.ready(t, "db", "True Synced")
 	before, status := s.holds(t, "password", "one"), s.get(t, "db").ResourceVersion
 	s.vault.Fail(vault.Reference{}, fmt.Errorf("remote %s", canary))
-	if got := s.event(t, "db", "VaultUnavailable"); got != "my-kv/db: the vault did not answer; it is tried again" {
-		t.Errorf("event %q", got)
-	}
-	s.ready(t, "db", "True Synced")
+	s.looks(t, 3)
 	if got := s.get(t, "db").ResourceVersion; got != status {
 		t.Error("an outage rewrote a status")
 	}
 	s.apply(t, "new", func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Name = "other" })
 	s.ready(t, "new", "False VaultUnavailable")
+	s.ready(t, "db", "True Synced")
 	s.vault.Fail(vault.Reference{}, nil)
 	s.put("db", "two")
 	if after := s.holds(t, "password", "two"); after.UID != before.UID {
 		t.Error("the output was made anew")
 	}
+	s.put("new", "one")
+	s.ready(t, "new", "True Synced")
 	s.saysNoValue(t)
+}
+
+// What the vault has not confirmed for long is said to be stale, once; the output and
+// Ready stay as they are, and the end of the outage ends it.
+func TestALongOutageIsVisible(t *testing.T) {
+	t.Parallel()
+	s := emptyStage(t, time.Second)
+	s.staleAfter = 3
+	s.start(t, "")
+	s.put("db", "one")
+	s.apply(t, "db")
+	s.ready(t, "db", "True Synced")
+	out := s.secretOf("out")
+	s.data(t, out, "password=one")
+	s.vault.Fail(vault.Reference{}, fmt.Errorf("remote %s", canary))
+	if got := s.event(t, "db", "NotConfirmed"); !strings.HasPrefix(got, "my-kv/db: the vault has not confirmed it since 20") {
+		t.Errorf("event %q", got)
+	}
+	eventually(t, "it is stale", func() error { return s.stale(t, "db", true) })
+	status := s.get(t, "db").ResourceVersion
+	s.looks(t, 3)
+	if got := s.get(t, "db").ResourceVersion; got != status {
+		t.Error("it was said more than once")
+	}
+	s.ready(t, "db", "True Synced")
+	s.same(t, out)
+	s.vault.Fail(vault.Reference{}, nil)
+	eventually(t, "it is stale no longer", func() error { return s.stale(t, "db", false) })
+	s.same(t, out)
+	s.saysNoValue(t)
+}
+
+func (s *stage) stale(t *testing.T, name string, want bool) error {
+	t.Helper()
+	conditions := s.get(t, name).Status.Conditions
+	if got := meta.IsStatusConditionTrue(conditions, v2beta1.ConditionStale); got != want {
+		return fmt.Errorf("%v", conditions)
+	}
+	return nil
 }
 
 func TestNoOutputIsReadyAndReadsNothing(t *testing.T) {

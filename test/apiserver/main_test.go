@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 )
 
@@ -134,16 +135,36 @@ func namespace(t *testing.T) string {
 	return ns.Name
 }
 
-// asController is a configuration with the Controller's rights whose writing
-// requests are counted.
-func asController(writes *atomic.Int64) *rest.Config {
+// requests counts those of a Controller to the API server.
+type requests struct {
+	writes  atomic.Int64 // whatever changes anything
+	reads   atomic.Int64 // whatever asks and is no watch
+	secrets atomic.Int64 // lists and watches of Secrets that do not keep to our label
+}
+
+func (n *requests) count(r *http.Request) {
+	query := r.URL.Query()
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/leases"):
+	case r.Method != http.MethodGet:
+		n.writes.Add(1)
+	case query.Get("watch") == "":
+		n.reads.Add(1)
+	}
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/secrets") &&
+		query.Get("labelSelector") != v2beta1.OutputLabel+"="+v2beta1.OutputLabelValue {
+		n.secrets.Add(1)
+	}
+}
+
+// asController is a configuration with the Controller's rights whose requests are
+// counted.
+func asController(n *requests) *rest.Config {
 	cfg := rest.CopyConfig(adminConfig)
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: account, Groups: []string{"system:serviceaccounts", "system:authenticated"}}
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/leases") {
-				writes.Add(1)
-			}
+			n.count(r)
 			return next.RoundTrip(r)
 		})
 	})

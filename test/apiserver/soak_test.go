@@ -16,6 +16,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -30,7 +31,7 @@ func soakTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("SOAK")
 	if text == "" {
-		return 10 * time.Second
+		return 2 * time.Minute
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -39,11 +40,12 @@ func soakTime(t *testing.T) time.Duration {
 	return d
 }
 
-const soakObjects = 60
+const soakObjects = 500
 
-// TestSoak changes values while the vault misbehaves in every way that it knows and
-// the Controller is killed again and again. At no moment is an output empty,
-// partial or older than it has been, and at the end each equals its vault object.
+// TestSoak changes values while the vault and the sign-in misbehave in every way that
+// they know, and one of two Controllers is killed again and again, the one that works
+// among them. At no moment is an output empty, partial or older than it has been, and
+// at the end each equals its vault object.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	seedOf := uint64(time.Now().UnixNano())
@@ -54,13 +56,15 @@ func TestSoak(t *testing.T) {
 		s.step(t)
 		time.Sleep(time.Duration(s.random.IntN(60)) * time.Millisecond)
 	}
-	s.vault.SetFaults("my-kv")
+	s.calm()
 	for name, n := range s.counts {
 		s.equals(t, name, n)
 	}
 	watched()
 	s.saysNoValue(t)
-	s.controller.stop(t)
+	for _, r := range s.replicas {
+		r.stop(t)
+	}
 	t.Logf("%d changes, %d faults, %d kills; %d states of outputs seen", s.changes, s.faults, s.kills, s.seen)
 }
 
@@ -69,20 +73,24 @@ type soak struct {
 
 	vault      *emulatortest.Instance
 	random     *rand.Rand
-	controller *replica
+	replicas   [2]*replica
 	startAgain func() *replica
-	counts     map[string]int // the number in each object's value
+	counts     map[string]int  // the number in each object's value
+	off        map[string]bool // objects that are disabled
+	gone       map[string]bool // objects that are deleted
 
 	changes, faults, kills, seen int
 }
 
 func newSoak(t *testing.T, random *rand.Rand) *soak {
 	t.Helper()
-	s := &soak{stage: &stage{namespace: namespace(t)}, random: random, counts: map[string]int{}}
+	s := &soak{stage: &stage{namespace: namespace(t)}, random: random, counts: map[string]int{}, off: map[string]bool{}, gone: map[string]bool{}}
 	s.vault = emulatortest.Start(t, `
 principals: [{ name: node, clientId: 22222222-2222-4222-8222-222222222222, secrets: [c4n4ry-client-secret] }]
-vaults: [{ name: my-kv, permissions: [{ principal: node, roles: [Key Vault Secrets User] }] }]
+vaults: [{ name: my-kv, limit: {}, permissions: [{ principal: node, roles: [Key Vault Secrets User] }] }]
 `)
+	// A clock that is wrong all the time; one that goes back is none.
+	s.vault.SetClock("my-kv", time.Duration(random.IntN(600)-300)*time.Second)
 	azureJSON := filepath.Join(t.TempDir(), "azure.json")
 	text := fmt.Sprintf(`{"tenantId": %q, "aadClientId": "22222222-2222-4222-8222-222222222222", "aadClientSecret": "c4n4ry-client-secret"}`, tenant)
 	if err := os.WriteFile(azureJSON, []byte(text), 0o600); err != nil {
@@ -90,18 +98,40 @@ vaults: [{ name: my-kv, permissions: [{ principal: node, roles: [Key Vault Secre
 	}
 	s.startAgain = func() *replica {
 		return start(t, s.vault.ProxyURL, []string{"CA_BUNDLE=" + s.vault.CAFile, "RUNTIME_NAMESPACE=" + s.namespace},
-			"--cloudconfig="+azureJSON, "--watch-all-namespaces=false", "--leader-elect=false", "--azure-resync-period=1", "--log-level=info")
+			"--cloudconfig="+azureJSON, "--watch-all-namespaces=false", "--leader-election-id=soak", "--azure-resync-period=2", "--log-level=info")
 	}
+	s.mayElect(t)
 	for i := range soakObjects {
 		name := "object-" + strconv.Itoa(i)
 		s.change(name)
 		s.apply(t, name, func(spec *v2beta1.AzureKeyVaultSecretSpec) { spec.Output.Secret.Name = name })
 	}
-	s.controller = s.startAgain()
+	for i := range s.replicas {
+		s.replicas[i] = s.startAgain()
+	}
 	for name, n := range s.counts {
 		s.equals(t, name, n)
 	}
 	return s
+}
+
+// mayElect gives the Controllers a Lease of their own: the chart's is another story's.
+func (s *soak) mayElect(t *testing.T) {
+	t.Helper()
+	role := &rbacv1.Role{Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update", "patch"},
+	}}}
+	binding := &rbacv1.RoleBinding{
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: account}},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "elects"},
+	}
+	for _, object := range []client.Object{role, binding} {
+		object.SetNamespace(s.namespace)
+		object.SetName("elects")
+		if err := admin.Create(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // change gives an object its next value.
@@ -116,30 +146,86 @@ func valueOf(name string, n int) string { return fmt.Sprintf("%s %s %08d end", c
 // step does one of the things that happen.
 func (s *soak) step(t *testing.T) {
 	t.Helper()
-	switch n := s.random.IntN(100); {
-	case n < 70:
-		s.change("object-" + strconv.Itoa(s.random.IntN(soakObjects)))
-	case n < 85:
+	switch n := s.random.IntN(1000); {
+	case n < 650:
+		s.happens("object-" + strconv.Itoa(s.random.IntN(soakObjects)))
+	case n < 800:
 		s.faults++
-		kinds := []seed.Fault{
-			{Kind: seed.FaultThrottle, RetryAfter: s.random.IntN(2)},
-			{Kind: seed.FaultError, Status: 500 + s.random.IntN(5)},
-			{Kind: seed.FaultLatency, Latency: seed.Duration(time.Duration(1+s.random.IntN(500)) * time.Millisecond)},
-			{Kind: seed.FaultReset},
-			{Kind: seed.FaultFirewall},
-			{Kind: seed.FaultForbid},
-			{Kind: seed.FaultRevoke},
-		}
-		s.vault.SetFaults("my-kv", kinds[s.random.IntN(len(kinds))])
-	case n < 98:
+		s.vault.SetFaults("my-kv", s.fault(seed.FaultKinds()))
+	case n < 840:
+		s.faults++
+		s.vault.SetSignInFaults(s.fault(seed.SignInFaultKinds()))
+		s.vault.Emulator.Authority.RevokeTokens() // or nobody signs in for an hour
+	case n < 998:
 		s.vault.SetFaults("my-kv")
+		s.vault.SetSignInFaults()
 	default:
 		s.kills++
-		if err := s.controller.cmd.Process.Kill(); err != nil {
+		i := s.random.IntN(len(s.replicas))
+		if err := s.replicas[i].cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = s.controller.cmd.Wait()
-		s.controller = s.startAgain()
+		_ = s.replicas[i].cmd.Wait()
+		s.replicas[i] = s.startAgain()
+	}
+}
+
+// happens is what people do to an object. One that is disabled or deleted is so for a
+// while, and then back with a new value or the old one.
+func (s *soak) happens(name string) {
+	whim := s.random.IntN(20)
+	switch {
+	case s.gone[name]:
+		s.gone[name] = false
+		s.vault.Recover("my-kv", "secrets", name)
+	case s.off[name]:
+		s.off[name] = false
+		s.vault.SetEnabled("my-kv", "secrets", name, true)
+	case whim == 0:
+		s.gone[name] = true
+		s.vault.Delete("my-kv", "secrets", name)
+	case whim == 1:
+		s.off[name] = true
+		s.vault.SetEnabled("my-kv", "secrets", name, false)
+	default:
+		s.change(name)
+	}
+}
+
+// fault is one of these kinds, of all requests or some.
+func (s *soak) fault(kinds []seed.FaultKind) seed.Fault {
+	f := seed.Fault{Kind: kinds[s.random.IntN(len(kinds))]}
+	if s.random.IntN(2) == 0 {
+		f.Probability = 0.3
+	}
+	switch f.Kind { //nolint:exhaustive // the others take nothing
+	case seed.FaultThrottle:
+		f.RetryAfter = s.random.IntN(2)
+	case seed.FaultError:
+		f.Status = 500 + s.random.IntN(5)
+	case seed.FaultLatency, seed.FaultSlow:
+		f.Latency = seed.Duration(time.Duration(1+s.random.IntN(500)) * time.Millisecond)
+	case seed.FaultForbid:
+		if s.random.IntN(2) == 0 {
+			f.Operations = []string{"secrets/list"}
+		}
+	}
+	return f
+}
+
+// calm is the end of all that is wrong.
+func (s *soak) calm() {
+	s.vault.SetFaults("my-kv")
+	s.vault.SetSignInFaults()
+	for name, gone := range s.gone {
+		if gone {
+			s.vault.Recover("my-kv", "secrets", name)
+		}
+	}
+	for name, off := range s.off {
+		if off {
+			s.vault.SetEnabled("my-kv", "secrets", name, true)
+		}
 	}
 }
 

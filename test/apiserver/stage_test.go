@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,13 +26,16 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/controller"
 	"github.com/akv2k8s/akv2k8s/internal/plan"
+	"github.com/akv2k8s/akv2k8s/internal/reader"
 	"github.com/akv2k8s/akv2k8s/internal/secret"
+	"github.com/akv2k8s/akv2k8s/internal/sweep"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 	"github.com/akv2k8s/akv2k8s/internal/vault/vaulttest"
 )
@@ -47,7 +49,10 @@ type stage struct {
 	namespace string
 	vault     *vaulttest.Reader
 	interval  time.Duration
-	writes    atomic.Int64 // requests of the Controller that change anything
+	// staleAfter is how many intervals the vault may be silent; a look may take longer
+	// than the intervals of most stories.
+	staleAfter int
+	requests
 }
 
 const (
@@ -65,18 +70,24 @@ func newStage(t *testing.T, interval time.Duration) *stage {
 // emptyStage is one on which no Controller has run yet.
 func emptyStage(t *testing.T, interval time.Duration) *stage {
 	t.Helper()
-	return &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv"), interval: interval}
+	return &stage{namespace: namespace(t), vault: vaulttest.NewReader("my-kv"), interval: interval, staleAfter: 1000}
 }
 
 // start runs a Controller that cares for resources with these labels until what it
 // returns is called, at the end of the test at the latest.
 func (s *stage) start(t *testing.T, selector string) func() {
 	t.Helper()
-	mgr, err := cluster.NewManager(asController(&s.writes), cluster.Options{Namespace: s.namespace, Selector: selector, Log: slog.New(slog.DiscardHandler)})
+	mgr, err := cluster.NewManager(asController(&s.requests), cluster.Options{Namespace: s.namespace, Selector: selector, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, err := controller.Setup(t.Context(), mgr, s.vault, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
+	waker, vaults := &controller.Waker{}, reader.New(s.vault, reader.Options{})
+	sweeper := sweep.New(vaults, sweep.Options{Wake: waker.Wake, StaleAfter: s.staleAfter, StaleRate: 100})
+	if err := mgr.Add(manager.RunnableFunc(sweeper.Run)); err != nil {
+		t.Fatal(err)
+	}
+	ready, err := controller.Setup(t.Context(), mgr, vaults, cluster.NewOutputs(mgr.GetAPIReader(), mgr.GetClient()), controller.Options{
+		Watch: sweeper, Waker: waker,
 		Settings: plan.Settings{Interval: s.interval, Warning: 30 * 24 * time.Hour}, Concurrency: 2, StatusRate: 100, Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -207,9 +218,10 @@ func (s *stage) patched(t *testing.T, patch string) {
 // looks waits until the vault has been asked n more times.
 func (s *stage) looks(t *testing.T, n int) {
 	t.Helper()
-	before := len(s.vault.Reads())
+	asked := func() int { return len(s.vault.Reads()) + len(s.vault.Lists()) }
+	before := asked()
 	eventually(t, "the vault is asked again", func() error {
-		if got := len(s.vault.Reads()) - before; got < n {
+		if got := asked() - before; got < n {
 			return fmt.Errorf("%d of %d times", got, n)
 		}
 		return nil
