@@ -20,20 +20,25 @@ demo: ## play the two examples on a real cluster, then remove it (KEEP=1 keeps i
 	@go run ./test/demo
 
 .PHONY: test
-test: unit conformance apiserver cluster-test e2e demo ## everything: unit, conformance, API server, end to end
+test: unit conformance azurite apiserver cluster-test e2e demo ## everything: unit, conformance, API server, end to end
 
 ##@ Parts of the test
 
 .PHONY: unit
 unit: ## what needs no cluster, in seconds
-	go test -short ./api/... ./cmd/... ./emulator/... ./internal/... ./test/chart/... ./test/deps/... ./test/rules/...
+	go test -short ./api/... ./cmd/... ./emulator/... ./internal/... ./test/bench/... ./test/chart/... ./test/deps/... ./test/rules/...
 
 .PHONY: conformance
 conformance: ## Microsoft's own SDK test suites against the emulator
 	@test/conformance/run.sh
 
+.PHONY: azurite
+azurite: ## events of vaults through Microsoft's own queue server
+	go test ./test/azurite/...
+
 .PHONY: apiserver
 apiserver: ## what only a real API server knows
+	@test/azurite/install.sh >/dev/null
 	KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go test -parallel 8 ./test/apiserver/... ./test/chart/...
 
 .PHONY: e2e
@@ -47,6 +52,10 @@ deploy: ## chart and emulator into the running test cluster
 .PHONY: bench
 bench: ## the benchmarks: one line each, BENCH <name> <number> <unit>
 	@go test -run '^$$' -bench . -benchtime 1s ./internal/... | internal/release/bench.sh
+
+.PHONY: bench-sync
+bench-sync: ## the Controller against a real API server and the emulator, and its goals, in 20 minutes (BENCH="-h" lists flags)
+	@KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go run ./test/bench/sync $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 1m)

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sync is `make bench-sync`. It measures the Controller as a real process:
+// against a real API server, which says in its audit log what the Controller asks of
+// it, and against the emulator, which counts what the Controller asks of the vault and
+// answers as late as a vault does.
+//
+// It prints one line for each figure,
+//
+//	BENCH <name> <number> <unit>
+//
+// on standard output, and on standard error what else there is to know: the machine,
+// what the numbers are made of, and in the end which of them miss their goal.
+// figures.go lists the figures and their goals; scenarios.go says how each is measured.
+//
+// It needs KUBEBUILDER_ASSETS, the directory that `make cluster-envtest` prints.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/akv2k8s/akv2k8s/test/bench"
+	"github.com/akv2k8s/akv2k8s/test/harness"
+)
+
+// settings are the command line.
+type settings struct {
+	only, profile, extra string
+	n                    int
+	short, check         bool
+}
+
+func main() {
+	var s settings
+	flag.StringVar(&s.only, "only", "", "measure only figures whose names start so")
+	flag.IntVar(&s.n, "n", 0, "objects, instead of 1,000 and of 10,000 where the name says 10k; goals are then not compared")
+	flag.BoolVar(&s.short, "short", false, "few objects, short intervals, to see that it works; goals are then not compared")
+	flag.BoolVar(&s.check, "check", false, "exit with 1 when a figure misses its goal")
+	flag.StringVar(&s.profile, "profile", "", "directory for profiles of the Controller, if it serves any; taking them spoils the figures")
+	flag.StringVar(&s.extra, "args", "", "more flags for the Controller, separated by spaces")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%q is not a flag; see -h\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	missed, err := run(ctx, s)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench-sync:", err)
+		os.Exit(1)
+	}
+	if missed && s.check {
+		os.Exit(1)
+	}
+}
+
+// run measures everything that is asked for, and says whether a goal was missed.
+func run(ctx context.Context, s settings) (bool, error) {
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		return false, errors.New("no API server: set KUBEBUILDER_ASSETS to what `make cluster-envtest` prints, or run `make bench-sync`")
+	}
+	ctrl.SetLogger(logr.Discard())
+	report := bench.NewReport(os.Stdout, os.Stderr, figures, s.only)
+	report.Note("%s", bench.Machine())
+	began := time.Now()
+	root, err := harness.Root()
+	if err != nil {
+		return false, err
+	}
+	scratch, err := os.MkdirTemp("", "akv2k8s-bench-")
+	if err != nil {
+		return false, err
+	}
+	built, err := build(ctx, root, scratch)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range performances(s) {
+		if !report.Wants(p.figures()...) {
+			continue
+		}
+		if err := p.play(ctx, report, root, filepath.Join(scratch, p.name), built, s); err != nil {
+			return false, fmt.Errorf("%s: %w; logs are in %s", p.name, err, scratch)
+		}
+	}
+	report.Note("took %s; %s", time.Since(began).Round(time.Second), bench.Machine())
+	return summarize(report, s, scratch)
+}
+
+// summarize says which goals were missed. Only then the logs are kept.
+func summarize(report *bench.Report, s settings, scratch string) (bool, error) {
+	missed := report.Missed()
+	switch {
+	case s.short || s.n > 0:
+		report.Note("goals are for the full size and were not compared")
+		return false, os.RemoveAll(scratch)
+	case len(missed) == 0:
+		report.Note("every figure reaches its goal")
+		return false, os.RemoveAll(scratch)
+	}
+	report.Note("%d figures miss their goal:", len(missed))
+	for _, sentence := range missed {
+		report.Note("  %s", sentence)
+	}
+	report.Note("logs are in %s", scratch)
+	return true, nil
+}
+
+// programs are the binaries under test and beside it.
+type programs struct{ controller, emulator string }
+
+// build compiles them as the images' Dockerfile does.
+func build(ctx context.Context, root, dir string) (programs, error) {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/",
+		"./cmd/azure-keyvault-controller", "./cmd/keyvault-emulator")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return programs{}, fmt.Errorf("building the programs: %w\n%s", err, strings.TrimSpace(string(out)))
+	}
+	return programs{filepath.Join(dir, "azure-keyvault-controller"), filepath.Join(dir, "keyvault-emulator")}, nil
+}
