@@ -40,11 +40,13 @@ var controllerRefusals = []tale{
 	{"ForbiddenObject", func(s *story) {
 		refuses(s, v2beta1.ReasonForbidden, s.object("it"), vault.ErrForbidden, func() {
 			s.misbehave("secrets/it", harness.Fault{Kind: "forbid"})
+			s.asks("it") // a list tells nothing of it
 		})
 	}},
 	{"Firewall", func(s *story) {
 		refuses(s, v2beta1.ReasonNetworkDenied, s.object("it"), vault.ErrFirewall, func() {
 			s.misbehave("secrets/it", harness.Fault{Kind: "firewall"})
+			s.asks("it")
 		})
 	}},
 	{"NotABase64Value", func(s *story) {
@@ -61,6 +63,12 @@ var controllerRefusals = []tale{
 	{"OutageReset", func(s *story) { outage(s, harness.Fault{Kind: "reset"}) }},
 	{"OutageFromTheStart", outageFromTheStart},
 	{"InvalidSpecs", invalidSpecs},
+}
+
+// asks has an AzureKeyVaultSecret looked at now.
+func (s *story) asks(name string) {
+	s.Helper()
+	s.kubectl("annotate", "akvs", name, "spv.no/refresh=now")
 }
 
 // refuses breaks what works and checks that the person hears once, clearly, while

@@ -20,6 +20,7 @@ var disruptionStories = []tale{
 	{"NoBroker", noBroker},
 	{"NoWebhook", noWebhook},
 	{"CertificatesAreRenewedWithoutRestart", certificatesAreRenewedWithoutRestart},
+	{"LastValuesInAnOutage", lastValuesInAnOutage},
 }
 
 // product runs kubectl in the release's namespace.
