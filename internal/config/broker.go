@@ -64,7 +64,7 @@ func (b *Broker) validate() error {
 	errs := []error{
 		b.Azure.validate(), b.Log.validate(), b.Reading.validate(),
 		oneOf("--on-vault-unavailable", b.OnVaultUnavailable, UnavailableFail, UnavailableUseCached),
-		between("--tls-port", b.TLSPort, 1, 65535), between("--http-port", b.HTTPPort, 1, 65535),
+		port("--tls-port", b.TLSPort), port("--http-port", b.HTTPPort),
 	}
 	if b.CachedMaxAge < time.Second || b.CachedMaxAge > 7*24*time.Hour {
 		errs = append(errs, fmt.Errorf("--cached-max-age: %s is not between 1s and 168h", b.CachedMaxAge))

@@ -83,7 +83,7 @@ func (c *Controller) validate() error {
 		between("--stale-after", c.StaleAfter, 2, 1000),
 		between("--status-rate", c.StatusRate, 1, 1000),
 		between("--concurrency", c.Concurrency, 1, 256),
-		between("--http-port", c.Port, 1, 65535),
+		port("--http-port", c.Port),
 	}
 	if c.Elect && c.ElectionID == "" {
 		errs = append(errs, errors.New("--leader-election-id: the Lease needs a name"))

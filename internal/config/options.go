@@ -127,7 +127,14 @@ func (o *options) usage(about string) {
 	}
 }
 
-// between and oneOf are checks that several binaries share.
+// port, between and oneOf are checks that several binaries share.
+func port(what string, number int) error {
+	if number < 1 || number > 65535 {
+		return fmt.Errorf("%s: %d is not a port", what, number)
+	}
+	return nil
+}
+
 func between(what string, got, least, most int) error {
 	if got < least || got > most {
 		return fmt.Errorf("%s: %d is not between %d and %d", what, got, least, most)

@@ -120,14 +120,7 @@ func (w *Webhook) validate() error {
 
 func (w *Webhook) validatePorts() error {
 	var errs []error
-	for _, port := range []struct {
-		flag   string
-		number int
-	}{{"--tls-port", w.TLSPort}, {"--http-port", w.HTTPPort}} {
-		if port.number < 1 || port.number > 65535 {
-			errs = append(errs, fmt.Errorf("%s: %d is not a port", port.flag, port.number))
-		}
-	}
+	errs = append(errs, port("--tls-port", w.TLSPort), port("--http-port", w.HTTPPort))
 	if w.TLSPort == w.HTTPPort {
 		errs = append(errs, fmt.Errorf("--tls-port and --http-port: both are %d", w.TLSPort))
 	}
