@@ -13,7 +13,7 @@ import (
 )
 
 // instant is a vault that answers at once.
-type instant struct{ reader.Source }
+type instant struct{ vault.Source }
 
 func (instant) Read(context.Context, vault.Reference) (vault.Object, error) {
 	return vault.Object{}, nil

@@ -22,12 +22,6 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// Source is what is read from.
-type Source interface {
-	vault.Reader
-	vault.Lister
-}
-
 // Options of a Reader. The zero value shares only reads under way and limits
 // nothing but how many requests a vault gets at once.
 type Options struct {
@@ -63,7 +57,7 @@ type CacheMetrics interface {
 
 // Reader implements vault.Reader and vault.Lister. It is safe for concurrent use.
 type Reader struct {
-	source  Source
+	source  vault.Source
 	options Options
 	cache   *cache // nil without CachedMaxAge
 
@@ -73,10 +67,10 @@ type Reader struct {
 	flights map[vault.Reference]*flight
 }
 
-var _ Source = (*Reader)(nil)
+var _ vault.Source = (*Reader)(nil)
 
 // New reads from the source.
-func New(source Source, o Options) *Reader {
+func New(source vault.Source, o Options) *Reader {
 	if o.Metrics == nil {
 		o.Metrics = nobody{}
 	}

@@ -35,7 +35,7 @@ func TestReaderKeepsTheContract(t *testing.T) {
 	})
 }
 
-type renewable struct{ reader.Source }
+type renewable struct{ vault.Source }
 
 func TestIdenticalReadsAreOne(t *testing.T) {
 	story(t, reader.Options{}, func(w *world) {

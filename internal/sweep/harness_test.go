@@ -56,14 +56,14 @@ type request struct {
 	at  time.Time
 }
 
-func newWorld(t *testing.T, o sweep.Options, through func(sweep.Source) sweep.Source) *world {
+func newWorld(t *testing.T, o sweep.Options, through func(vault.Source) vault.Source) *world {
 	t.Helper()
 	w := &world{
 		t: t, fake: vaulttest.NewReader("kv"), watched: map[string][]vault.Reference{},
 		seen: map[string]map[vault.Reference]string{}, turns: map[string]chan struct{}{}, hidden: map[string]bool{},
 	}
 	w.fake.Before(w.meet)
-	source := sweep.Source(w)
+	source := vault.Source(w)
 	if through != nil {
 		source = through(w)
 	}

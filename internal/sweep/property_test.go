@@ -45,9 +45,9 @@ func TestFollowersCatchUp(t *testing.T) {
 		)
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) {
-			var through func(sweep.Source) sweep.Source
+			var through func(vault.Source) vault.Source
 			if polite {
-				through = func(s sweep.Source) sweep.Source {
+				through = func(s vault.Source) vault.Source {
 					return reader.New(s, reader.Options{ShareWindow: 5 * time.Second, Rate: 20, Burst: 20})
 				}
 			}

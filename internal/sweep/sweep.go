@@ -20,12 +20,6 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// Source is what is asked.
-type Source interface {
-	vault.Reader
-	vault.Lister
-}
-
 // Options of a Sweeper.
 type Options struct {
 	// Wake is called with whoever should look at what it follows, often and from
@@ -42,7 +36,7 @@ type Options struct {
 
 // Sweeper watches objects. It is safe for concurrent use.
 type Sweeper struct {
-	source  Source
+	source  vault.Source
 	options Options
 
 	mu          sync.Mutex
@@ -68,7 +62,7 @@ type collection struct {
 }
 
 // New watches nothing yet.
-func New(source Source, o Options) *Sweeper {
+func New(source vault.Source, o Options) *Sweeper {
 	return &Sweeper{
 		source: source, options: o,
 		collections: map[vault.Collection]*collection{}, watches: map[string][]vault.Watch{}, untold: map[string]bool{},

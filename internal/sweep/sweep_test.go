@@ -216,7 +216,7 @@ func TestAReadInterrupted(t *testing.T) {
 // found out once, not at each sweep.
 func TestADisabledCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, sweep.Options{}, func(s sweep.Source) sweep.Source { return givesAll{s} })
+		w := newWorld(t, sweep.Options{}, func(s vault.Source) vault.Source { return givesAll{s} })
 		w.run(t)
 		w.follow("one", interval, w.fill(1)...)
 		w.fake.Disable(object("x-0000"))
@@ -233,7 +233,7 @@ func TestADisabledCertificate(t *testing.T) {
 }
 
 // givesAll gives what is disabled, too.
-type givesAll struct{ sweep.Source }
+type givesAll struct{ vault.Source }
 
 func (g givesAll) Read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
 	obj, err := g.Source.Read(ctx, ref)

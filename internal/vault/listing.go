@@ -52,6 +52,12 @@ type Lister interface {
 	List(ctx context.Context, c Collection, next string) (Page, error)
 }
 
+// A Source reads and lists.
+type Source interface {
+	Reader
+	Lister
+}
+
 // Priority says who may go first where not all can go at once.
 type Priority int
 
