@@ -37,7 +37,25 @@ const tenant = seed.DefaultTenant
 type replica struct {
 	cmd    *exec.Cmd
 	url    string
-	stderr *bytes.Buffer
+	stderr *output
+}
+
+// An output may be read while it is written.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // binary is the program, compiled once.
@@ -58,7 +76,7 @@ func start(t *testing.T, proxy string, env []string, args ...string) *replica {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	r := &replica{url: "http://127.0.0.1:" + port, stderr: &bytes.Buffer{}}
+	r := &replica{url: "http://127.0.0.1:" + port, stderr: &output{}}
 	r.cmd = exec.CommandContext(t.Context(), file, append([]string{"--kubeconfig=" + asProcess(t), "--http-port=" + port, "--log-level=debug"}, args...)...)
 	r.cmd.Env = append([]string{"HTTPS_PROXY=" + proxy, "HTTP_PROXY=" + proxy, "NO_PROXY=127.0.0.1,localhost"}, env...)
 	r.cmd.Stderr = r.stderr

@@ -3,7 +3,6 @@
 package apiserver_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -93,7 +92,7 @@ func keysStayHidden(t *testing.T, log string) {
 func startWebhook(t *testing.T, binary, kubeconfig string) (*replica, string) {
 	t.Helper()
 	http, https := freePort(t), freePort(t)
-	r := &replica{url: "http://127.0.0.1:" + http, stderr: &bytes.Buffer{}}
+	r := &replica{url: "http://127.0.0.1:" + http, stderr: &output{}}
 	r.cmd = exec.CommandContext(t.Context(), binary, "--kubeconfig="+kubeconfig, "--log-level=debug", "--drain-time=0")
 	r.cmd.Env = []string{
 		"HTTP_PORT=" + http, "TLS_PORT=" + https, "POD_NAMESPACE=" + chartNS,
