@@ -90,8 +90,25 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 		Command: func(ctx context.Context, name string, architectures []string) (inject.Command, error) {
 			return images.Command(ctx, image.Request{Image: name, Architectures: architectures})
 		},
+		Source:  readable(cfg, source),
 		Cluster: source, Metrics: counts, Log: log,
 	}), nil
+}
+
+// readable are the kinds that the operator lets admission read.
+func readable(cfg config.Webhook, source *kube.Source) map[inject.SourceKind]webhook.SourceFunc {
+	kinds := map[inject.SourceKind]webhook.SourceFunc{}
+	if cfg.ReadConfigMaps {
+		kinds[inject.ConfigMap] = func(ctx context.Context, namespace string, s inject.Source) (map[string]string, error) {
+			return source.ConfigMap(ctx, namespace, s.Name)
+		}
+	}
+	if cfg.ReadSecrets {
+		kinds[inject.Secret] = func(ctx context.Context, namespace string, s inject.Source) (map[string]string, error) {
+			return source.SecretTexts(ctx, namespace, s.Name)
+		}
+	}
+	return kinds
 }
 
 func port(number int) string { return net.JoinHostPort("", strconv.Itoa(number)) }

@@ -117,7 +117,7 @@ func (b *Broker) respond(ctx context.Context, token, container string) outcome {
 	if err != nil {
 		return b.noAPIServer(ctx, grant.Verdict{Caller: caller, Container: container}, err)
 	}
-	verdict := grant.Check(grant.Request{Caller: caller, Pod: pod, Container: container})
+	verdict := grant.Check(grant.Request{Caller: caller, Pod: pod, Container: container, Now: time.Now()})
 	if !verdict.Allowed {
 		return denied(verdict)
 	}
@@ -125,11 +125,11 @@ func (b *Broker) respond(ctx context.Context, token, container string) outcome {
 	if err != nil {
 		return b.noAPIServer(ctx, verdict, err)
 	}
-	needs, problems := grant.Resolve(verdict.Variables, secrets)
-	if len(problems) > 0 { // nothing will start, so nothing need be read
-		return refused(verdict, grant.Values{Problems: problems})
+	needs, values := grant.Resolve(verdict.Variables, secrets)
+	if len(values.Problems) > 0 { // nothing will start, so nothing need be read
+		return refused(verdict, values)
 	}
-	values := grant.Fill(needs, b.read(ctx, grant.References(needs)))
+	values = grant.Fill(needs, values, b.read(ctx, grant.References(needs)))
 	if len(values.Problems) > 0 {
 		return refused(verdict, values)
 	}

@@ -3,7 +3,6 @@
 package broker_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
@@ -28,15 +28,13 @@ var errBoom = errors.New("boom " + canary)
 func TestAnswers(t *testing.T) {
 	s := newStage(t)
 	got := s.ask(t, "good", "app")
-	if got.status != http.StatusOK || len(got.values) != 4 {
+	if got.status != http.StatusOK || len(got.values) != 3 {
 		t.Fatalf("status %d, %d values, %+v", got.status, len(got.values), got.failure)
 	}
-	for _, name := range []string{"PASSWORD", "AGAIN"} {
-		if got.values[name] != canary+"=db" {
-			t.Errorf("%s differs", name)
-		}
+	if got.values["db@azurekeyvault"] != canary+"=db" {
+		t.Error("the value differs")
 	}
-	if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(got.values["KEY"])); err != nil {
+	if err := got.pair(); err != nil {
 		t.Errorf("certificate and key: %v", err)
 	}
 	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
@@ -61,9 +59,10 @@ func TestAnswers(t *testing.T) {
 // Init containers ask like any other, and who has no placeholder gets nothing.
 func TestAnswersEveryContainer(t *testing.T) {
 	for name, want := range map[string]map[string]string{
-		"init": {"PASSWORD": canary + "=db"},
-		"late": {"A": canary + "=db"}, // created after the memory was filled
-		"idle": {},
+		"init":   {"db@azurekeyvault": canary + "=db"},
+		"inline": {"db@azurekeyvault": canary + "=db", "late@azurekeyvault": canary + "=db"},
+		"late":   {"late@azurekeyvault": canary + "=db"}, // created after the memory was filled
+		"idle":   {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := newStage(t).ask(t, "good", name)
@@ -71,6 +70,29 @@ func TestAnswersEveryContainer(t *testing.T) {
 				t.Errorf("status %d, -want +got\n%s", got.status, d)
 			}
 		})
+	}
+}
+
+// What need not exist and does not is named, and keeps nobody from starting; what is
+// there is answered although it need not be.
+func TestAbsent(t *testing.T) {
+	got := newStage(t).ask(t, "good", "optional")
+	if d := cmp.Diff([]string{"gone@azurekeyvault", "nosuch@azurekeyvault?x"}, got.absent); d != "" || got.status != http.StatusOK {
+		t.Errorf("status %d, %+v, -want +got\n%s", got.status, got.failure, d)
+	}
+	if d := cmp.Diff(map[string]string{"db@azurekeyvault": canary + "=db"}, got.values); d != "" {
+		t.Error(d)
+	}
+}
+
+// An outage and a refusal are not absence.
+func TestAbsentIsNotUnknown(t *testing.T) {
+	for _, err := range []error{vault.ErrUnavailable, vault.ErrForbidden, vault.ErrDisabled, vault.ErrNoVault} {
+		s := newStage(t)
+		s.vault.Fail(vault.Reference{Name: "gone"}, err)
+		if got := s.ask(t, "good", "optional"); got.status == http.StatusOK || len(got.failure.Problems) != 1 {
+			t.Errorf("%v: status %d, %+v", err, got.status, got.failure)
+		}
 	}
 }
 
@@ -207,7 +229,7 @@ func TestRefused(t *testing.T) {
 		"Placeholders": {"unknown", nil, []brokerapi.Problem{
 			problem("A", "nosuch@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret nosuch in the pod's namespace"),
 			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db, of type secret: the placeholder's query fits no part of this vault object"),
-			problem("C", "x db@azurekeyvault", v2beta1.ReasonPlaceholderFormat, "not a placeholder: write NAME@azurekeyvault or NAME@azurekeyvault?QUERY, where NAME is an AzureKeyVaultSecret of the pod's namespace"),
+			problem("C", "", v2beta1.ReasonPlaceholderFormat, placeholder.ErrMalformed.Error()),
 		}},
 		"OtherNamespacesAreOutOfReach": {"foreign", nil, []brokerapi.Problem{
 			problem("A", "theirs@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret theirs in the pod's namespace"),
@@ -286,7 +308,7 @@ func TestRenewalBetweenReads(t *testing.T) {
 			}
 		}
 		got := s.ask(t, "good", "app")
-		if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(got.values["KEY"])); err != nil {
+		if err := got.pair(); err != nil {
 			t.Fatalf("status %d, certificate and key: %v", got.status, err)
 		}
 	}

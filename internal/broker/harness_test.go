@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -131,6 +132,8 @@ func pod() *corev1.Pod {
 				{Name: "foreign", Env: env("A", "theirs@azurekeyvault")},
 				{Name: "missing", Env: env("A", "gone@azurekeyvault", "B", "db@azurekeyvault")},
 				{Name: "late", Env: env("A", "late@azurekeyvault")},
+				{Name: "inline", Env: env("A", "p://u:<db@azurekeyvault>@h/<late@azurekeyvault>", "B", "db@azurekeyvault", "C", "ops@@azurekeyvault")},
+				{Name: "optional", Env: env("A", "nosuch@azurekeyvault?x;optional", "B", "<gone@azurekeyvault;default=x>", "C", "db@azurekeyvault;optional")},
 			},
 			EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Env: env("PASSWORD", "db@azurekeyvault"),
@@ -276,7 +279,14 @@ type reply struct {
 	status  int
 	header  http.Header
 	failure brokerapi.Failure
-	values  map[string]string
+	values  map[string]string // by the placeholder's key
+	absent  []string
+}
+
+// pair is nil where the values of container app hold a certificate and its key.
+func (r reply) pair() error {
+	_, err := tls.X509KeyPair([]byte(r.values["tls@azurekeyvault?tls.crt"]), []byte(r.values["tls@azurekeyvault?tls.key"]))
+	return err
 }
 
 // ask asks for a container's values with a token.
@@ -326,6 +336,7 @@ func (s *stage) send(t *testing.T, method, authorization, body string) reply {
 		for name, value := range answer.Values {
 			out.values[name] = string(value)
 		}
+		out.absent = answer.Absent
 		return out
 	}
 	if strings.Contains(string(raw), canary) {

@@ -43,6 +43,7 @@ type outcome struct {
 	status     int
 	failure    brokerapi.Failure // unless values
 	values     map[string]secret.Value
+	absent     []string
 	retryAfter time.Duration // with failure.Retry
 	verdict    grant.Verdict // as far as it got
 }
@@ -109,7 +110,7 @@ func granted(v grant.Verdict, values grant.Values) outcome {
 			failure: brokerapi.Failure{Message: "the values are larger than an environment can hold"},
 		}
 	}
-	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, values: values.Values}
+	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, values: values.Values, absent: values.Absent}
 }
 
 // write answers the caller. It is the one place where values leave the broker.
@@ -140,5 +141,5 @@ func (o outcome) answer() any {
 	for name, value := range o.values {
 		revealed[name] = value.Reveal()
 	}
-	return brokerapi.Response{Values: revealed}
+	return brokerapi.Response{Values: revealed, Absent: o.absent}
 }

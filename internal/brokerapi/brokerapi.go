@@ -61,6 +61,9 @@ const (
 	EnvBroker     = EnvPrefix + "BROKER"             // comma-separated address:port, tried in order
 	EnvServerName = EnvPrefix + "BROKER_SERVER_NAME" // name in the broker's certificate
 	EnvCABundle   = EnvPrefix + "BROKER_CA"          // PEM bundle
+	// EnvFor begins the name of a variable that tells, in the pod's spec, the
+	// placeholders of another variable whose text is in a Secret.
+	EnvFor = EnvPrefix + "FOR_"
 )
 
 // Variables that users may set on a container.
@@ -76,10 +79,13 @@ type Request struct {
 	Container string `json:"container"`
 }
 
-// Response holds a value for each variable of that container whose value in the
-// pod's spec is a placeholder.
+// Response holds what the placeholders of that container's environment, as the
+// pod's spec has it, stand for: each of them is in exactly one of the two.
 type Response struct {
-	Values map[string][]byte `json:"values"` // by variable name; base64 on the wire
+	// Values by NAME@azurekeyvault?QUERY; base64 on the wire.
+	Values map[string][]byte `json:"values"`
+	// Absent are those without a value, all of which say what to do then. Sorted.
+	Absent []string `json:"absent,omitempty"`
 }
 
 // Format keeps the values out of every kind of printing.

@@ -35,6 +35,9 @@ type Webhook struct {
 	PullPolicy string // of that image
 	Installer  InstallerResources
 
+	ReadConfigMaps bool // that env and envFrom of a pod's containers name
+	ReadSecrets    bool // likewise
+
 	ImageTimeout time.Duration // of learning what one image runs
 	CABundle     string        // PEM file of authorities to trust besides the usual ones; empty adds none
 
@@ -87,6 +90,8 @@ func (w *Webhook) declareInjection(o *options) {
 	o.text(&w.Installer.RequestsMemory, "init-container-requests-memory", "WEBHOOK_INIT_CONTAINER_REQUESTS_MEMORY", "32Mi", "memory that it requests")
 	o.text(&w.Installer.LimitsCPU, "init-container-limits-cpu", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU", "", "limit of its CPU; empty sets none unless all containers of the pod have one")
 	o.text(&w.Installer.LimitsMemory, "init-container-limits-memory", "WEBHOOK_INIT_CONTAINER_LIMITS_MEMORY", "32Mi", "limit of its memory")
+	o.boolean(&w.ReadConfigMaps, "read-configmaps", "READ_CONFIGMAPS", true, "look for placeholders in the ConfigMaps that env and envFrom of a pod's containers name")
+	o.boolean(&w.ReadSecrets, "read-secrets", "READ_SECRETS", true, "look for placeholders in the Secrets that env and envFrom of a pod's containers name")
 	o.duration(&w.ImageTimeout, "image-timeout", "DOCKER_IMAGE_INSPECTION_TIMEOUT", 8*time.Second, "how long learning from a registry what an image runs may take; the API server's own patience may be shorter")
 }
 

@@ -33,7 +33,8 @@ func webhookDefaults() config.Webhook {
 		BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
 		LeafLife: 90 * 24 * time.Hour,
 		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent",
-		Installer:    config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
+		Installer:      config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
+		ReadConfigMaps: true, ReadSecrets: true,
 		ImageTimeout: 8 * time.Second,
 	}
 }

@@ -59,35 +59,35 @@ type client struct {
 	log       *slog.Logger
 }
 
-// ask returns the values, asking again while that may help.
-func (c client) ask(ctx context.Context) (map[string][]byte, error) {
+// ask returns the broker's answer, asking again while that may help.
+func (c client) ask(ctx context.Context) (brokerapi.Response, error) {
 	wait := c.settings.wait
 	for left := c.settings.retries; ; left-- {
-		values, err := c.round(ctx)
+		answer, err := c.round(ctx)
 		if err == nil {
-			return values, nil
+			return answer, nil
 		}
 		if !err.retry || left == 0 {
-			return nil, err
+			return brokerapi.Response{}, err
 		}
 		pause := max(wait, min(err.after, maxRetryAfter))
 		c.log.Warn("asking the broker again", "reason", oneLine(err.Error()), "after", pause.String(), "left", left)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, err
+			return brokerapi.Response{}, err
 		}
 		wait *= 2
 	}
 }
 
 // round tries each address until one has something to say.
-func (c client) round(ctx context.Context) (map[string][]byte, *failure) {
+func (c client) round(ctx context.Context) (brokerapi.Response, *failure) {
 	token, err := os.ReadFile(c.tokenFile) // each time: the kubelet renews it
 	token = bytes.TrimSpace(token)
 	defer clear(token)
 	if err != nil || len(token) == 0 {
-		return nil, &failure{err: errToken}
+		return brokerapi.Response{}, &failure{err: errToken}
 	}
 	last := &failure{err: errUnreachable, retry: true}
 	for _, address := range c.settings.brokers {
@@ -100,7 +100,7 @@ func (c client) round(ctx context.Context) (map[string][]byte, *failure) {
 			last = &failure{err: errCertificate}
 		}
 	}
-	return nil, last
+	return brokerapi.Response{}, last
 }
 
 // plain is the kind of an error. Its text may quote the other side.
@@ -192,16 +192,16 @@ func (c client) request(ctx context.Context, token string) (*http.Request, error
 
 // read takes the answer apart. Whatever is not the broker's own JSON is not
 // repeated to anyone.
-func (a answer) read() (map[string][]byte, *failure) {
+func (a answer) read() (brokerapi.Response, *failure) {
 	defer clear(a.body)
 	if a.status != http.StatusOK {
-		return nil, a.refusal()
+		return brokerapi.Response{}, a.refusal()
 	}
 	var said brokerapi.Response
 	if len(a.body) > brokerapi.MaxResponseBytes || json.Unmarshal(a.body, &said) != nil {
-		return nil, &failure{err: errAnswer}
+		return brokerapi.Response{}, &failure{err: errAnswer}
 	}
-	return said.Values, nil
+	return said, nil
 }
 
 func (a answer) refusal() *failure {

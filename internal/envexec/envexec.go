@@ -106,12 +106,12 @@ func start(w World, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	values, err := client{s, w.TokenFile, w.Dial, log}.ask(context.Background())
+	answer, err := client{s, w.TokenFile, w.Dial, log}.ask(context.Background())
 	if err != nil {
 		return err
 	}
-	environ, err := fill(w.Environ, values)
-	wipe(values)
+	environ, err := fill(w.Environ, answer)
+	wipe(answer.Values)
 	if err != nil {
 		return err
 	}

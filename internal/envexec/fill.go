@@ -16,8 +16,15 @@ import (
 type unfilledError struct{ names []string }
 
 func (e *unfilledError) Error() string {
-	return fmt.Sprintf("the broker gave no value for the placeholder in %s: "+
-		"it fills what the container's own env lists in the pod's spec, as literal values", list(e.names))
+	return fmt.Sprintf("%s: the placeholder there is not among those that the pod was created with, which are all that it may have: "+
+		"create the pod again if a ConfigMap or Secret has changed or come since; of what the image sets, repeat it in the container's env", list(e.names))
+}
+
+// malformedError names variables that hold what is nearly a placeholder.
+type malformedError struct{ names []string }
+
+func (e *malformedError) Error() string {
+	return fmt.Sprintf("%s: %s", list(e.names), placeholder.ErrMalformed)
 }
 
 // nulError names variables whose value no environment can hold.
@@ -28,39 +35,68 @@ func (e *nulError) Error() string {
 		"store it in the vault as text, base64 for example", list(e.names))
 }
 
+// filling is an environment in the making.
+type filling struct {
+	answer                   brokerapi.Response
+	environ                  []string
+	unfilled, malformed, nul []string
+}
+
 // fill puts each value where its placeholder is, and drops the wrapper's own
-// variables. Order and duplicates stay; a value that is no placeholder stays
-// even where the broker answered its name, because the runtime's word on a
-// variable is later than the pod's spec.
-func fill(environ []string, values map[string][]byte) ([]string, error) {
-	out := make([]string, 0, len(environ))
-	var unfilled, nul []string
+// variables. Order and duplicates stay. It goes by the texts as the kubelet has made
+// them, with $(VAR) replaced; which values there may be was decided by the pod's spec.
+func fill(environ []string, answer brokerapi.Response) ([]string, error) {
+	f := filling{answer: answer, environ: make([]string, 0, len(environ))}
 	for _, entry := range environ {
-		if strings.HasPrefix(entry, brokerapi.EnvPrefix) {
-			continue
-		}
-		name, text, _ := strings.Cut(entry, "=")
-		if _, err := placeholder.Parse(text); err != nil {
-			out = append(out, entry)
-			continue
-		}
-		value, ok := values[name]
-		switch {
-		case !ok:
-			unfilled = append(unfilled, name)
-		case bytes.IndexByte(value, 0) >= 0:
-			nul = append(nul, name)
-		default:
-			out = append(out, name+"="+string(value))
+		if !strings.HasPrefix(entry, brokerapi.EnvPrefix) {
+			f.add(entry)
 		}
 	}
-	if len(unfilled) > 0 {
-		return nil, &unfilledError{names: unfilled}
+	switch {
+	case len(f.malformed) > 0:
+		return nil, &malformedError{f.malformed}
+	case len(f.unfilled) > 0:
+		return nil, &unfilledError{f.unfilled}
+	case len(f.nul) > 0:
+		return nil, &nulError{f.nul}
 	}
-	if len(nul) > 0 {
-		return nil, &nulError{names: nul}
+	return f.environ, nil
+}
+
+func (f *filling) add(entry string) {
+	name, before, _ := strings.Cut(entry, "=")
+	if !placeholder.In(before) {
+		f.environ = append(f.environ, entry)
+		return
 	}
-	return out, nil
+	text, err := placeholder.Read(before)
+	if err != nil {
+		f.malformed = append(f.malformed, name)
+		return
+	}
+	if p, whole := text.Whole(); whole && p.Absence == placeholder.Omit && f.absent(p) {
+		return
+	}
+	f.environ = append(f.environ, name+"="+text.Fill(func(p placeholder.Placeholder) string { return f.value(name, p) }))
+}
+
+// value is what goes in the place of a placeholder; where there is none, the name of
+// the variable is noted.
+func (f *filling) value(name string, p placeholder.Placeholder) string {
+	value, ok := f.answer.Values[p.Key()]
+	switch {
+	case ok && bytes.IndexByte(value, 0) >= 0:
+		f.nul = append(f.nul, name)
+	case !ok && p.Absence != placeholder.Fail && f.absent(p):
+		return p.Default
+	case !ok:
+		f.unfilled = append(f.unfilled, name)
+	}
+	return string(value)
+}
+
+func (f *filling) absent(p placeholder.Placeholder) bool {
+	return slices.Contains(f.answer.Absent, p.Key())
 }
 
 // list is for people: sorted, each name once.

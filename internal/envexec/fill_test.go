@@ -16,33 +16,56 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
+// said is an answer of the broker: key and value in turn, of which an absent one is
+// "-".
+func said(pairs ...string) brokerapi.Response {
+	r := brokerapi.Response{Values: map[string][]byte{}}
+	for i := 0; i < len(pairs); i += 2 {
+		key := pairs[i]
+		if pairs[i+1] == "-" {
+			r.Absent = append(r.Absent, key)
+			continue
+		}
+		r.Values[key] = []byte(pairs[i+1])
+	}
+	return r
+}
+
 func TestFill(t *testing.T) {
 	t.Parallel()
+	x := said("x@azurekeyvault", "1")
 	cases := map[string]struct {
 		environ []string
-		values  map[string][]byte
+		answer  brokerapi.Response
 		want    []string
 	}{
-		"Nothing":               {nil, nil, []string{}},
-		"OnePlaceholder":        {[]string{"A=x@azurekeyvault"}, map[string][]byte{"A": []byte("1")}, []string{"A=1"}},
-		"Query":                 {[]string{"A=x@azurekeyvault?tls.key"}, map[string][]byte{"A": []byte("1")}, []string{"A=1"}},
-		"EqualsSignInValue":     {[]string{"A=x@azurekeyvault"}, map[string][]byte{"A": []byte("k=v=w")}, []string{"A=k=v=w"}},
-		"EmptyValue":            {[]string{"A=x@azurekeyvault"}, map[string][]byte{"A": {}}, []string{"A="}},
-		"ValueLikeAPlaceholder": {[]string{"A=x@azurekeyvault"}, map[string][]byte{"A": []byte("y@azurekeyvault")}, []string{"A=y@azurekeyvault"}},
+		"Nothing":               {nil, said(), []string{}},
+		"OnePlaceholder":        {[]string{"A=x@azurekeyvault"}, x, []string{"A=1"}},
+		"Query":                 {[]string{"A=x@azurekeyvault?tls.key"}, said("x@azurekeyvault?tls.key", "1"), []string{"A=1"}},
+		"EqualsSignInValue":     {[]string{"A=x@azurekeyvault"}, said("x@azurekeyvault", "k=v=w"), []string{"A=k=v=w"}},
+		"EmptyValue":            {[]string{"A=x@azurekeyvault"}, said("x@azurekeyvault", ""), []string{"A="}},
+		"ValueLikeAPlaceholder": {[]string{"A=x@azurekeyvault", "B=<x@azurekeyvault>!"}, said("x@azurekeyvault", "<y@azurekeyvault>"), []string{"A=<y@azurekeyvault>", "B=<y@azurekeyvault>!"}},
+		"Inline": {
+			[]string{"URL=p://u:<x@azurekeyvault>@h?<y@azurekeyvault?q>=<x@azurekeyvault>"},
+			said("x@azurekeyvault", "1", "y@azurekeyvault?q", "2"),
+			[]string{"URL=p://u:1@h?2=1"},
+		},
+		"Escaped":         {[]string{"A=ops@@azurekeyvault.example", "B=@@@azurekeyvault"}, said(), []string{"A=ops@azurekeyvault.example", "B=@@azurekeyvault"}},
+		"OptionalThere":   {[]string{"A=x@azurekeyvault;optional", "B=x@azurekeyvault;default=2"}, x, []string{"A=1", "B=1"}},
+		"OptionalAbsent":  {[]string{"A=x@azurekeyvault;optional", "B=(<x@azurekeyvault;optional>)", "C=3"}, said("x@azurekeyvault", "-"), []string{"B=()", "C=3"}},
+		"DefaultAbsent":   {[]string{"A=x@azurekeyvault;default=a=b;c", "B=(<x@azurekeyvault;default=d>)"}, said("x@azurekeyvault", "-"), []string{"A=a=b;c", "B=(d)"}},
+		"DefaultIsAsMade": {[]string{"A=x@azurekeyvault;default="}, said("x@azurekeyvault", "-"), []string{"A="}},
 		"OrderAndDuplicatesStay": {
-			[]string{"B=2", "A=x@azurekeyvault", "B=3", "A=x@azurekeyvault", "C"},
-			map[string][]byte{"A": []byte("1")},
+			[]string{"B=2", "A=x@azurekeyvault", "B=3", "A=x@azurekeyvault", "C"}, x,
 			[]string{"B=2", "A=1", "B=3", "A=1", "C"},
 		},
-		"OwnVariablesGo":          {[]string{"ENV_INJECTOR_", "ENV_INJECTOR_X=1", "A=2", "MY_ENV_INJECTOR_X=3"}, nil, []string{"A=2", "MY_ENV_INJECTOR_X=3"}},
-		"NotAPlaceholderStays":    {[]string{"A=plain", "B=a=b", "C="}, map[string][]byte{"A": []byte("1")}, []string{"A=plain", "B=a=b", "C="}},
-		"PartOfATextStays":        {[]string{"A=me@azurekeyvault.example.com"}, nil, []string{"A=me@azurekeyvault.example.com"}},
-		"PlaceholderWithoutAName": {[]string{"A=@azurekeyvault"}, nil, []string{"A=@azurekeyvault"}},
+		"OwnVariablesGo":       {[]string{"ENV_INJECTOR_", "ENV_INJECTOR_X=1", "A=2", "ENV_INJECTOR_FOR_A=<x@azurekeyvault>", "MY_ENV_INJECTOR_X=3"}, said(), []string{"A=2", "MY_ENV_INJECTOR_X=3"}},
+		"NotAPlaceholderStays": {[]string{"A=plain", "B=a=b", "C=", "D=@azurekey"}, x, []string{"A=plain", "B=a=b", "C=", "D=@azurekey"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := envexec.Fill(tc.environ, tc.values)
+			got, err := envexec.Fill(tc.environ, tc.answer)
 			if d := cmp.Diff(tc.want, got); d != "" || err != nil {
 				t.Errorf("Fill(): %v, -want +got\n%s", err, d)
 			}
@@ -54,18 +77,24 @@ func TestFillRefuses(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		environ []string
-		values  map[string][]byte
+		answer  brokerapi.Response
 		says    string
 		never   string
 	}{
-		"Unfilled":       {[]string{"B=x@azurekeyvault", "A=x@azurekeyvault", "A=x@azurekeyvault"}, nil, "A, B", "A, A"},
-		"UnfilledBeside": {[]string{"A=x@azurekeyvault", "B=y@azurekeyvault"}, map[string][]byte{"A": []byte("hunter2")}, "in B:", "hunter2"},
-		"ZeroByte":       {[]string{"A=x@azurekeyvault"}, map[string][]byte{"A": []byte("hunter2\x00")}, "zero byte", "hunter2"},
+		"Unfilled":        {[]string{"B=x@azurekeyvault", "A=x@azurekeyvault", "A=x@azurekeyvault"}, said(), "A, B: ", "A, A"},
+		"UnfilledBeside":  {[]string{"A=x@azurekeyvault", "B=y@azurekeyvault"}, said("x@azurekeyvault", "hunter2"), "B: ", "hunter2"},
+		"UnfilledInline":  {[]string{"A=hunter2 <x@azurekeyvault>"}, said(), "A: ", "hunter2"},
+		"OtherQuery":      {[]string{"A=x@azurekeyvault?q"}, said("x@azurekeyvault", "hunter2"), "A: ", "hunter2"},
+		"OptionalUnknown": {[]string{"A=x@azurekeyvault;optional"}, said("y@azurekeyvault", "-"), "A: ", "hunter2"},
+		"DefaultUnknown":  {[]string{"A=x@azurekeyvault;default=hunter2"}, said(), "A: ", "hunter2"},
+		"NeededAbsent":    {[]string{"A=x@azurekeyvault"}, said("x@azurekeyvault", "-"), "A: ", "hunter2"},
+		"Malformed":       {[]string{"A=p://u:hunter2@azurekeyvault"}, said(), "A: not a placeholder", "hunter2"},
+		"ZeroByte":        {[]string{"A=<x@azurekeyvault>"}, said("x@azurekeyvault", "hunter2\x00"), "zero byte", "hunter2"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := envexec.Fill(tc.environ, tc.values)
+			got, err := envexec.Fill(tc.environ, tc.answer)
 			if err == nil || got != nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), tc.never) {
 				t.Errorf("Fill() = %q, %v", got, err)
 			}
@@ -80,13 +109,14 @@ func TestFillKeepsEverythingElse(t *testing.T) {
 	entry := rapid.OneOf(
 		rapid.StringMatching(`[A-C]=[a-z=]{0,4}`),
 		rapid.StringMatching(`[A-C]=[a-c]@azurekeyvault(\?k)?`),
+		rapid.StringMatching(`[A-C]=[a-z]?<[a-c]@azurekeyvault>[a-z]?`),
 		rapid.StringMatching(`ENV_INJECTOR_[A-C]=[a-z]{0,2}`),
 		rapid.String(),
 	)
 	rapid.Check(t, func(t *rapid.T) {
 		environ := rapid.SliceOf(entry).Draw(t, "environ")
-		values := rapid.MapOf(rapid.StringMatching(`[A-C]`), rapid.SliceOf(rapid.Byte())).Draw(t, "values")
-		got, err := envexec.Fill(environ, values)
+		values := rapid.MapOf(rapid.StringMatching(`[a-c]@azurekeyvault(\?k)?`), rapid.SliceOf(rapid.Byte())).Draw(t, "values")
+		got, err := envexec.Fill(environ, brokerapi.Response{Values: values})
 		if err != nil {
 			if got != nil {
 				t.Fatalf("an environment beside %v", err)
@@ -96,8 +126,10 @@ func TestFillKeepsEverythingElse(t *testing.T) {
 		want := slices.DeleteFunc(slices.Clone(environ), func(e string) bool { return strings.HasPrefix(e, brokerapi.EnvPrefix) })
 		for i, e := range want {
 			name, text, _ := strings.Cut(e, "=")
-			if _, err := placeholder.Parse(text); err == nil {
-				want[i] = name + "=" + string(values[name])
+			if start, end := strings.Index(text, "<"), strings.Index(text, ">"); placeholder.In(text) && start >= 0 {
+				want[i] = name + "=" + text[:start] + string(values[text[start+1:end]]) + text[end+1:]
+			} else if placeholder.In(text) {
+				want[i] = name + "=" + string(values[text])
 			}
 		}
 		if !slices.Equal(want, got) {

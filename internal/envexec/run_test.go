@@ -113,7 +113,7 @@ func TestRunAsksAsThePod(t *testing.T) {
 		_, _ = body.ReadFrom(r.Body)
 		got.method, got.path, got.host = r.Method, r.URL.Path, r.Host
 		got.authorization, got.body = r.Header.Get("Authorization"), body.String()
-		answer(w, http.StatusOK, `{"values":{"A":"aHVudGVyMg=="}}`)
+		answer(w, http.StatusOK, `{"values":{"x@azurekeyvault":"aHVudGVyMg=="}}`)
 	})
 	// Proxies are the program's: this one would fail the request.
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -147,7 +147,7 @@ func TestRunFails(t *testing.T) {
 		"Redirect":         {http.StatusTemporaryRedirect, ``, nil, "could not be read"},
 		"MalformedValues":  {http.StatusOK, `{"values":{"A":"hunter2?"}}`, nil, "could not be read"},
 		"TooLarge":         {http.StatusOK, strings.Repeat(" ", brokerapi.MaxResponseBytes) + `{}`, nil, "could not be read"},
-		"Unfilled":         {http.StatusOK, `{"values":{"B":"aHVudGVyMg=="}}`, nil, "in A"},
+		"Unfilled":         {http.StatusOK, `{"values":{"y@azurekeyvault":"aHVudGVyMg=="}}`, nil, "A: the placeholder there is not among those"},
 		"WrongName":        {http.StatusOK, `{}`, []string{brokerapi.EnvServerName + "=elsewhere"}, "certificate does not fit"},
 		"NoContainer":      {http.StatusOK, `{}`, []string{brokerapi.EnvContainer + "="}, brokerapi.EnvContainer + " is not set"},
 		"NoBroker":         {http.StatusOK, `{}`, []string{brokerapi.EnvBroker + "="}, brokerapi.EnvBroker + " is not set"},

@@ -14,6 +14,7 @@ package grant
 
 import (
 	"errors"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -37,6 +38,7 @@ type Request struct {
 	Caller    Caller
 	Pod       *corev1.Pod // what lives under the caller's pod name now; nil when nothing does
 	Container string
+	Now       time.Time
 }
 
 // Rule names what decided. The audit line and the denial carry it.
@@ -62,7 +64,7 @@ type Verdict struct {
 	Variables []Variable // what the container may have; none unless Allowed
 }
 
-// Variable is one variable of the container whose value stands for another.
+// Variable is one variable of the container with placeholders in its text.
 type Variable struct {
 	Name string
 	Text string // what the pod's spec says
@@ -84,10 +86,10 @@ var refusals = []struct {
 	{RuleServiceAccount, "the token is for another service account than the pod's", func(r Request) bool {
 		return r.Caller.ServiceAccount == "" || r.Pod.Spec.ServiceAccountName != r.Caller.ServiceAccount
 	}},
-	// Nothing starts in a pod that ends, so whoever asks now is not a container
-	// that is starting.
-	{RulePodEnding, "the pod is being deleted or has ended", func(r Request) bool {
-		return r.Pod.DeletionTimestamp != nil ||
+	// Until its grace period is over, a pod that is being deleted still runs preStop
+	// hooks and probes, and restarts sidecars.
+	{RulePodEnding, "the pod has ended, or should have", func(r Request) bool {
+		return r.Pod.DeletionTimestamp != nil && !r.Now.Before(r.Pod.DeletionTimestamp.Time) ||
 			r.Pod.Status.Phase == corev1.PodSucceeded || r.Pod.Status.Phase == corev1.PodFailed
 	}},
 	{RuleContainer, "the pod has no such container or init container", func(r Request) bool {

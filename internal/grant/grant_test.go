@@ -15,6 +15,12 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/grant"
 )
 
+var now = time.Unix(1_800_000_000, 0)
+
+func deletedIn(d time.Duration) func(*grant.Request) {
+	return func(r *grant.Request) { r.Pod.DeletionTimestamp = &metav1.Time{Time: now.Add(d)} }
+}
+
 func request(change ...func(*grant.Request)) grant.Request {
 	r := grant.Request{
 		Caller: grant.Caller{Namespace: "team", ServiceAccount: "account", Pod: "web", UID: "uid"},
@@ -30,6 +36,7 @@ func request(change ...func(*grant.Request)) grant.Request {
 			},
 		},
 		Container: "app",
+		Now:       now,
 	}
 	for _, c := range change {
 		c(&r)
@@ -43,10 +50,11 @@ func TestCheckGrants(t *testing.T) {
 		change func(*grant.Request)
 		want   []grant.Variable
 	}{
-		"Container":     {func(*grant.Request) {}, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
-		"InitContainer": {func(r *grant.Request) { r.Container = "init" }, []grant.Variable{{Name: "I", Text: "i@azurekeyvault"}}},
-		"Running":       {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodRunning }, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
-		"NothingToFill": {func(r *grant.Request) { r.Pod.Spec.Containers[0].Env = nil }, nil},
+		"Container":        {func(*grant.Request) {}, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
+		"InitContainer":    {func(r *grant.Request) { r.Container = "init" }, []grant.Variable{{Name: "I", Text: "i@azurekeyvault"}}},
+		"Running":          {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodRunning }, []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
+		"InItsGracePeriod": {deletedIn(time.Second), []grant.Variable{{Name: "A", Text: "a@azurekeyvault"}}},
+		"NothingToFill":    {func(r *grant.Request) { r.Pod.Spec.Containers[0].Env = nil }, nil},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -78,7 +86,8 @@ func TestCheckDenies(t *testing.T) {
 		"OtherNamespace":      {func(r *grant.Request) { r.Caller.Namespace = "else" }, grant.RulePodReplaced},
 		"OtherAccount":        {func(r *grant.Request) { r.Caller.ServiceAccount = "else" }, grant.RuleServiceAccount},
 		"NoAccountOnEither":   {func(r *grant.Request) { r.Pod.Spec.ServiceAccountName, r.Caller.ServiceAccount = "", "" }, grant.RuleServiceAccount},
-		"Deleting":            {func(r *grant.Request) { r.Pod.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, grant.RulePodEnding},
+		"GracePeriodOver":     {deletedIn(0), grant.RulePodEnding},
+		"DeletedLongAgo":      {deletedIn(-time.Hour), grant.RulePodEnding},
 		"Succeeded":           {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodSucceeded }, grant.RulePodEnding},
 		"Failed":              {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodFailed }, grant.RulePodEnding},
 		"NoContainer":         {func(r *grant.Request) { r.Container = "" }, grant.RuleContainer},

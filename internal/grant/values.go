@@ -4,6 +4,7 @@ package grant
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,12 +17,14 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// Need is what one variable takes.
+// Need is what one placeholder takes, however many variables hold it.
 type Need struct {
-	Variable  Variable
+	Key       string // as the placeholder package writes it
+	Variable  string // the first that holds it
 	Reference vault.Reference
 	spec      v2beta1.AzureKeyVaultSecretSpec
 	query     string
+	dispensed bool // all that hold it say what to do without
 }
 
 // Read is how one read ended.
@@ -30,10 +33,11 @@ type Read struct {
 	Err    error // one of package vault's errors, perhaps wrapped
 }
 
-// Values is what a container gets: a value for each of its variables, or the
-// problems that keep it from starting, sorted by variable.
+// Values is what a container gets, or the problems that keep it from starting,
+// sorted by variable.
 type Values struct {
-	Values   map[string]secret.Value
+	Values   map[string]secret.Value // by the placeholder's key
+	Absent   []string                // the keys of those that may be done without and do not exist, sorted
 	Problems []brokerapi.Problem
 	// Retry says that asking again may help, which is so when the vaults'
 	// absence is all that is wrong. RetryAfter is the longest that one asked for.
@@ -45,7 +49,8 @@ type Values struct {
 func Names(variables []Variable) []string {
 	var names []string
 	for _, v := range variables {
-		if p, err := placeholder.Parse(v.Text); err == nil {
+		text, _ := placeholder.Read(v.Text) // what cannot be read is for Resolve to say
+		for _, p := range text.Placeholders() {
 			names = append(names, p.Name)
 		}
 	}
@@ -53,38 +58,74 @@ func Names(variables []Variable) []string {
 	return slices.Compact(names)
 }
 
-// Resolve says what each variable takes. secrets are the AzureKeyVaultSecrets of
-// the pod's own namespace by name, as far as they exist.
-func Resolve(variables []Variable, secrets map[string]*v2beta1.AzureKeyVaultSecret) ([]Need, []brokerapi.Problem) {
+// Resolve says what the placeholders of these variables take, each once, and which
+// of them have no AzureKeyVaultSecret and can do without. secrets are those of the
+// pod's own namespace by name, as far as they exist.
+func Resolve(variables []Variable, secrets map[string]*v2beta1.AzureKeyVaultSecret) ([]Need, Values) {
 	var needs []Need
-	var problems []brokerapi.Problem
-	for _, v := range variables {
-		need, err := resolve(v, secrets)
-		if err != nil {
-			problems = append(problems, *err)
-			continue
+	var out Values
+	for _, u := range uses(variables, &out) {
+		akvs := secrets[u.placeholder.Name]
+		switch {
+		case akvs != nil:
+			need, problem := u.resolve(akvs.Spec)
+			if problem == nil {
+				needs = append(needs, need)
+				continue
+			}
+			out.Problems = append(out.Problems, *problem)
+		case u.dispensed:
+			out.Absent = append(out.Absent, u.placeholder.Key())
+		default:
+			out.Problems = append(out.Problems, *problem(u.variable, u.placeholder.Key(), v2beta1.ReasonUnknownSecret,
+				fmt.Sprintf("there is no AzureKeyVaultSecret %s in the pod's namespace", u.placeholder.Name)))
 		}
-		needs = append(needs, need)
 	}
-	return needs, sorted(problems)
+	return needs, out.sorted()
 }
 
-func resolve(v Variable, secrets map[string]*v2beta1.AzureKeyVaultSecret) (Need, *brokerapi.Problem) {
-	p, err := placeholder.Parse(v.Text)
+// A use is a placeholder and who holds it.
+type use struct {
+	placeholder placeholder.Placeholder
+	variable    string
+	dispensed   bool
+}
+
+// uses lists the distinct placeholders in the order in which they appear. A text
+// that cannot be read is a problem.
+func uses(variables []Variable, out *Values) []*use {
+	var list []*use
+	byKey := map[string]*use{}
+	for _, v := range variables {
+		text, err := placeholder.Read(v.Text)
+		if err != nil {
+			out.Problems = append(out.Problems, *problem(v.Name, "", v2beta1.ReasonPlaceholderFormat, err.Error()))
+		}
+		for _, p := range text.Placeholders() {
+			u := byKey[p.Key()]
+			if u == nil {
+				u = &use{placeholder: p, variable: v.Name, dispensed: true}
+				byKey[p.Key()] = u
+				list = append(list, u)
+			}
+			if p.Absence == placeholder.Fail && u.dispensed {
+				u.variable, u.dispensed = v.Name, false
+			}
+		}
+	}
+	return list
+}
+
+func (u *use) resolve(spec v2beta1.AzureKeyVaultSecretSpec) (Need, *brokerapi.Problem) {
+	ref, err := render.EnvReference(spec, u.placeholder.Query)
 	if err != nil {
-		return Need{}, problem(v, v2beta1.ReasonPlaceholderFormat, placeholder.ErrMalformed.Error())
+		return Need{}, problem(u.variable, u.placeholder.Key(), v2beta1.ReasonPlaceholderQuery,
+			fmt.Sprintf("AzureKeyVaultSecret %s, of type %s: %s", u.placeholder.Name, spec.Vault.Object.Type, render.ErrQuery))
 	}
-	akvs := secrets[p.Name]
-	if akvs == nil {
-		return Need{}, problem(v, v2beta1.ReasonUnknownSecret,
-			fmt.Sprintf("there is no AzureKeyVaultSecret %s in the pod's namespace", p.Name))
-	}
-	ref, err := render.EnvReference(akvs.Spec, p.Query)
-	if err != nil {
-		return Need{}, problem(v, v2beta1.ReasonPlaceholderQuery,
-			fmt.Sprintf("AzureKeyVaultSecret %s, of type %s: %s", p.Name, akvs.Spec.Vault.Object.Type, render.ErrQuery))
-	}
-	return Need{Variable: v, Reference: ref, spec: akvs.Spec, query: p.Query}, nil
+	return Need{
+		Key: u.placeholder.Key(), Variable: u.variable, Reference: ref,
+		spec: spec, query: u.placeholder.Query, dispensed: u.dispensed,
+	}, nil
 }
 
 // References lists what has to be read, each object once.
@@ -120,29 +161,37 @@ func Torn(reads map[vault.Reference]Read) map[vault.Reference]vault.Reference {
 	return torn
 }
 
-// Fill makes the values out of what was read; a problem with one is a problem
-// for the container, and then there are none.
-func Fill(needs []Need, reads map[vault.Reference]Read) Values {
-	out := Values{Values: map[string]secret.Value{}, Retry: true}
+// Fill completes what Resolve gave with what was read; a problem with one is a
+// problem for the container, and then there are no values.
+func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
+	out.Values, out.Retry = map[string]secret.Value{}, true
 	for _, n := range needs {
 		read := reads[n.Reference]
 		value, err := read.value(n)
-		if err == nil {
-			out.Values[n.Variable.Name] = value
+		switch {
+		case err == nil:
+			out.Values[n.Key] = value
+			continue
+		case n.dispensed && absent(err):
+			out.Absent = append(out.Absent, n.Key)
 			continue
 		}
 		fault := render.Explain(err)
-		out.Problems = append(out.Problems, *problem(n.Variable, fault.Reason, n.about(fault.Text)))
+		out.Problems = append(out.Problems, *problem(n.Variable, n.Key, fault.Reason, n.about(fault.Text)))
 		out.Retry = out.Retry && fault.Outage
 		out.RetryAfter = max(out.RetryAfter, vault.RetryAfter(err))
 	}
 	if len(out.Problems) == 0 {
 		out.Retry = false
-		return out
+		return out.sorted()
 	}
-	out.Values, out.Problems = nil, sorted(out.Problems)
-	return out
+	out.Values, out.Absent = nil, nil
+	return out.sorted()
 }
+
+// absent is what ";optional" and ";default" are about. A vault that cannot be
+// asked, or will not say, is not a value that does not exist.
+func absent(err error) bool { return errors.Is(err, vault.ErrNotFound) }
 
 func (r Read) value(n Need) (secret.Value, error) {
 	if r.Err != nil {
@@ -158,11 +207,12 @@ func (n Need) about(sentence string) string {
 	return fmt.Sprintf("%s %s in vault %s: %s", ref.Kind, ref.Name, ref.Vault, sentence)
 }
 
-func problem(v Variable, reason, message string) *brokerapi.Problem {
-	return &brokerapi.Problem{Variable: v.Name, Placeholder: v.Text, Reason: reason, Message: message}
+func problem(variable, key, reason, message string) *brokerapi.Problem {
+	return &brokerapi.Problem{Variable: variable, Placeholder: key, Reason: reason, Message: message}
 }
 
-func sorted(problems []brokerapi.Problem) []brokerapi.Problem {
-	slices.SortFunc(problems, func(a, b brokerapi.Problem) int { return cmp.Compare(a.Variable, b.Variable) })
-	return problems
+func (v Values) sorted() Values {
+	slices.Sort(v.Absent)
+	slices.SortStableFunc(v.Problems, func(a, b brokerapi.Problem) int { return cmp.Compare(a.Variable, b.Variable) })
+	return v
 }

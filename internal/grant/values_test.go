@@ -46,11 +46,11 @@ func needs(t interface {
 }, variables ...grant.Variable,
 ) []grant.Need {
 	t.Helper()
-	got, problems := grant.Resolve(variables, map[string]*v2beta1.AzureKeyVaultSecret{
+	got, values := grant.Resolve(variables, map[string]*v2beta1.AzureKeyVaultSecret{
 		"db": akvs(v2beta1.ObjectSecret, "db"), "tls": akvs(v2beta1.ObjectCertificate, "tls"),
 	})
-	if len(problems) > 0 {
-		t.Fatalf("Resolve(): %v", problems)
+	if len(values.Problems) > 0 {
+		t.Fatalf("Resolve(): %v", values.Problems)
 	}
 	return got
 }
@@ -58,9 +58,9 @@ func needs(t interface {
 func TestNames(t *testing.T) {
 	t.Parallel()
 	got := grant.Names([]grant.Variable{
-		{Name: "A", Text: "b@azurekeyvault"}, {Name: "B", Text: "a@azurekeyvault?x"}, {Name: "C", Text: "b@azurekeyvault?y"}, {Name: "D", Text: "not a@azurekeyvault"},
+		{Name: "A", Text: "b@azurekeyvault"}, {Name: "B", Text: "a@azurekeyvault?x"}, {Name: "C", Text: "b@azurekeyvault?y"}, {Name: "D", Text: "not c@azurekeyvault"}, {Name: "E", Text: "x<a@azurekeyvault><d@azurekeyvault;optional>"},
 	})
-	if d := cmp.Diff([]string{"a", "b"}, got); d != "" {
+	if d := cmp.Diff([]string{"a", "b", "d"}, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
 }
@@ -78,6 +78,76 @@ func TestReferences(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// However many variables hold a placeholder, it is needed once; one that must have it
+// outweighs those that need not.
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	secrets := map[string]*v2beta1.AzureKeyVaultSecret{"db": akvs(v2beta1.ObjectSecret, "db")}
+	type verdict struct{ Needs, Absent, Problems []string }
+	cases := map[string]struct {
+		texts []string
+		want  verdict
+	}{
+		"Whole":           {[]string{"db@azurekeyvault"}, verdict{Needs: []string{"db@azurekeyvault of A"}}},
+		"Inline":          {[]string{"x<db@azurekeyvault><db@azurekeyvault>", "db@azurekeyvault"}, verdict{Needs: []string{"db@azurekeyvault of A"}}},
+		"Escaped":         {[]string{"x@@azurekeyvault"}, verdict{}},
+		"Malformed":       {[]string{"x db@azurekeyvault"}, verdict{Problems: []string{" of A"}}},
+		"Optional":        {[]string{"db@azurekeyvault;optional"}, verdict{Needs: []string{"db@azurekeyvault of A"}}},
+		"Absent":          {[]string{"no@azurekeyvault;optional", "<no@azurekeyvault;default=x>"}, verdict{Absent: []string{"no@azurekeyvault"}}},
+		"AbsentButNeeded": {[]string{"no@azurekeyvault;optional", "no@azurekeyvault"}, verdict{Problems: []string{"no@azurekeyvault of B"}}},
+		"TwoQueries":      {[]string{"no@azurekeyvault?a;optional", "no@azurekeyvault?b;optional"}, verdict{Absent: []string{"no@azurekeyvault?a", "no@azurekeyvault?b"}}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var variables []grant.Variable
+			for i, text := range tc.texts {
+				variables = append(variables, grant.Variable{Name: string(rune('A' + i)), Text: text})
+			}
+			ns, values := grant.Resolve(variables, secrets)
+			got := verdict{Absent: values.Absent}
+			for _, n := range ns {
+				got.Needs = append(got.Needs, n.Key+" of "+n.Variable)
+			}
+			for _, p := range values.Problems {
+				got.Problems = append(got.Problems, p.Placeholder+" of "+p.Variable)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+// Only what does not exist is done without.
+func TestFillAbsent(t *testing.T) {
+	t.Parallel()
+	optional := needs(t, grant.Variable{Name: "A", Text: "db@azurekeyvault;optional"})
+	needed := needs(t, grant.Variable{Name: "A", Text: "db@azurekeyvault;optional"}, grant.Variable{Name: "B", Text: "db@azurekeyvault"})
+	for name, tc := range map[string]struct {
+		needs  []grant.Need
+		err    error
+		absent bool
+	}{
+		"NotFound":     {optional, fmt.Errorf("x: %w", vault.ErrNotFound), true},
+		"NeededBeside": {needed, vault.ErrNotFound, false},
+		"NoVault":      {optional, vault.ErrNoVault, false},
+		"Disabled":     {optional, vault.ErrDisabled, false},
+		"Forbidden":    {optional, vault.ErrForbidden, false},
+		"Unavailable":  {optional, vault.ErrUnavailable, false},
+		"Unknown":      {optional, errBoom, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := grant.Fill(tc.needs, grant.Values{Absent: []string{"z@azurekeyvault"}}, map[vault.Reference]grant.Read{tc.needs[0].Reference: {Err: tc.err}})
+			want := []string{"db@azurekeyvault", "z@azurekeyvault"}
+			if tc.absent != (len(got.Problems) == 0) || tc.absent && !slices.Equal(got.Absent, want) || !tc.absent && got.Absent != nil {
+				t.Errorf("Fill() = %+v", got)
+			}
+		})
 	}
 }
 
@@ -131,7 +201,7 @@ func TestFillReasons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ns := needs(t, grant.Variable{Name: "A", Text: "db@azurekeyvault"})
-			got := grant.Fill(ns, map[vault.Reference]grant.Read{ns[0].Reference: {Err: tc.err}})
+			got := grant.Fill(ns, grant.Values{}, map[vault.Reference]grant.Read{ns[0].Reference: {Err: tc.err}})
 			if len(got.Problems) != 1 || got.Values != nil || got.Retry != tc.retry || got.RetryAfter != tc.after {
 				t.Fatalf("Fill() = %+v", got)
 			}
@@ -173,7 +243,7 @@ func TestFillUnrenderable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := grant.Fill(ns, map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(tc.value))}}})
+			got := grant.Fill(ns, grant.Values{}, map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(tc.value))}}})
 			if len(got.Problems) != 1 || got.Problems[0].Reason != tc.reason || !strings.HasSuffix(got.Problems[0].Message, tc.says) || got.Retry {
 				t.Errorf("Fill() = %+v", got)
 			}
@@ -206,7 +276,7 @@ func TestFillAllOrNothing(t *testing.T) {
 			}
 			reads[got[0].Reference] = grant.Read{Object: vault.Object{Value: secret.New([]byte("s3cr3t"))}, Err: err}
 		}
-		got := grant.Fill(ns, reads)
+		got := grant.Fill(ns, grant.Values{}, reads)
 		if len(got.Problems) != broken || (broken == 0) != (got.Values != nil) || got.Values != nil && len(got.Values) != len(ns) {
 			t.Fatalf("Fill() = %+v with %d broken of %d", got, broken, len(ns))
 		}

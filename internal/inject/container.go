@@ -81,7 +81,7 @@ func (in *injection) variable(t target, want corev1.EnvVar) {
 		}
 		found = true
 		if e.Value != want.Value || e.ValueFrom != nil {
-			in.patch = append(in.patch, Operation{Op: "replace", Path: t.path("env/" + strconv.Itoa(i)), Value: want})
+			in.replaceVariable(t, i, want)
 		}
 	}
 	if !found {
@@ -89,12 +89,16 @@ func (in *injection) variable(t target, want corev1.EnvVar) {
 	}
 }
 
+func (in *injection) replaceVariable(t target, at int, with corev1.EnvVar) {
+	in.patch = append(in.patch, Operation{Op: "replace", Path: t.path("env/" + strconv.Itoa(at)), Value: with})
+}
+
 // command makes the wrapper the command and what would have been run its
 // arguments. Kubernetes replaces $(VAR) in either, so what the pod says keeps its
 // meaning; what the image says was never replaced and is escaped.
 func command(in *injection) {
 	for _, t := range in.targets {
-		in.report.Containers = append(in.report.Containers, describe(t))
+		in.report.Containers = append(in.report.Containers, in.describe(t))
 		if t.wrapped() {
 			continue
 		}
@@ -114,6 +118,9 @@ func (in *injection) argv(t target) ([]string, bool) {
 		return slices.Concat(t.Command, t.Args), true
 	}
 	image, known := in.facts.Commands[t.Image]
+	if text, given := in.annotations[AnnotationEntrypoint+t.Name]; given {
+		image, known = Command{Entrypoint: entrypointOf(text)}, true
+	}
 	if !known {
 		image.Err = ErrImageUnavailable
 	}
@@ -161,11 +168,18 @@ func escaped(texts []string) []string {
 	return out
 }
 
-func describe(t target) Container {
-	c := Container{Name: t.Name, FromImage: len(t.Command) == 0}
-	for _, e := range t.Env {
-		if placeholder.In(e.Value) {
-			c.Variables = append(c.Variables, Variable{Name: e.Name, Placeholder: e.Value})
+func (in *injection) describe(t target) Container {
+	_, given := in.annotations[AnnotationEntrypoint+t.Name]
+	c := Container{Name: t.Name, FromImage: len(t.Command) == 0 && !given}
+	for _, v := range t.variables {
+		text, _ := placeholder.Read(v.text)
+		var list []string
+		for _, p := range text.Placeholders() {
+			p.Default = ""
+			list = append(list, p.String())
+		}
+		if list != nil {
+			c.Variables = append(c.Variables, Variable{Name: v.name, Placeholders: list})
 		}
 	}
 	return c

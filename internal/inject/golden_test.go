@@ -62,6 +62,22 @@ func akvs(t v2beta1.ObjectType) *v2beta1.AzureKeyVaultSecret {
 	}}
 }
 
+// sources are what the cases refer to.
+func sources() inject.Sources {
+	return inject.Sources{
+		{Kind: inject.ConfigMap, Name: "settings"}: {
+			"PASSWORD": "my-secret@azurekeyvault", "URL": "p://u:<my-secret@azurekeyvault>@h/$(HOME)", "PLAIN": "plain", "C": "my-cert@azurekeyvault",
+			"costs": "a $(dollar) and my-secret@@azurekeyvault",
+		},
+		{Kind: inject.Secret, Name: "login"}: {
+			"PASSWORD": "my-cert@azurekeyvault?tls.key", "DSN": "Password=s3cr3t;Token=<my-secret@azurekeyvault;default=s3cr3t>", "PLAIN": "s3cr3t",
+		},
+		{Kind: inject.Secret, Name: "garbled"}:   {"PASSWORD": "p://u:s3cr3t@azurekeyvault", "QUERY": "my-secret@azurekeyvault? s3cr3t"},
+		{Kind: inject.ConfigMap, Name: "absent"}: nil,
+		{Kind: inject.Secret, Name: "absent"}:    nil,
+	}
+}
+
 // Each folder of testdata is a pod, what becomes of it, and what is said about
 // it. A pod that is refused or left alone has no out.yaml.
 func TestGoldens(t *testing.T) {
@@ -107,6 +123,7 @@ func decide(t *testing.T, raw []byte) ([]byte, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pod.Learn(sources())
 	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets()}, settings())
 	var refusal inject.Refusal
 	switch {

@@ -8,7 +8,7 @@
 // Marshalling a changed pod and comparing would lose every field that these
 // types do not know yet.
 //
-// Start at steps: each looks at the pod as it is and adds only what is missing,
+// Start at checks and steps: each looks at the pod as it is and adds only what is missing,
 // so deciding again about an injected pod changes nothing. A pod without a
 // placeholder is never touched.
 package inject
@@ -16,6 +16,7 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -53,24 +54,33 @@ type Settings struct {
 // nothing.
 type step func(*injection)
 
-// steps are run in this order; all of them run, so that a person sees every
-// problem at once.
-var steps = []step{
-	system,      // the wrapper is a Linux program
-	texts,       // every placeholder is one, and is used as itself only
-	volumes,     // one for the wrapper, one for the token
-	mounts,      // both, read-only
-	environment, // where the broker is
-	command,     // the wrapper, then what would have been run
-	installer,   // last: it moves the init containers along
-}
+// checks are of every pod, steps of those with a container to inject. All of them
+// run, in this order, so that a person sees every problem at once.
+var (
+	checks = []step{
+		annotations, // they are understood
+	}
+	steps = []step{
+		system,       // the wrapper is a Linux program
+		texts,        // every placeholder is one, and goes nowhere without the wrapper
+		sources,      // what references hold is in the pod's own env
+		volumes,      // one for the wrapper, one for the token
+		mounts,       // both, read-only
+		environment,  // where the broker is
+		command,      // the wrapper, then what would have been run
+		wrapHandlers, // and before the commands of probes and hooks, where asked
+		installer,    // last: it moves the init containers along
+	}
+)
 
 // injection is a decision in the making.
 type injection struct {
-	spec     *corev1.PodSpec
-	targets  []target
-	facts    Facts
-	settings Settings
+	spec        *corev1.PodSpec
+	annotations map[string]string
+	all         []target // every container
+	targets     []target // those to inject
+	facts       Facts
+	settings    Settings
 
 	patch    Patch
 	grown    map[string]bool // lists that the patch has created
@@ -82,24 +92,47 @@ type injection struct {
 // comes back as a Refusal; the only other errors are ErrNotReady and those of
 // unusable settings.
 func Decide(f Facts, s Settings) (Patch, Report, error) {
-	in := &injection{spec: &f.Pod.object.Spec, targets: f.Pod.targets(), facts: f, settings: s, grown: map[string]bool{}}
-	if len(in.targets) == 0 {
-		return nil, Report{}, nil
+	p := f.Pod
+	in := &injection{
+		spec: &p.object.Spec, annotations: p.object.Annotations, all: p.all(), targets: p.targets(),
+		facts: f, settings: s, grown: map[string]bool{},
 	}
-	if f.Pod.mirror() {
-		return nil, Report{Warnings: []string{"a static pod's placeholders stay as they are: the kubelet started it without asking the API server"}}, nil
+	if p.mirror() {
+		if len(in.targets) > 0 {
+			in.warn("a static pod's placeholders stay as they are: the kubelet started it without asking the API server")
+		}
+		return nil, in.report, nil
 	}
-	for _, step := range steps {
-		step(in)
+	in.run(checks)
+	if len(in.targets) > 0 {
+		in.run(steps)
 	}
-	if len(in.problems) > 0 {
+	switch {
+	case len(in.problems) > 0:
 		return nil, Report{}, Refusal{Problems: in.problems}
-	}
-	if len(s.Brokers) == 0 || s.ServerName == "" || s.CABundle == "" {
+	case len(in.targets) == 0:
+		in.leftAlone()
+		return nil, in.report, nil
+	case len(s.Brokers) == 0 || s.ServerName == "" || s.CABundle == "":
 		return nil, Report{}, ErrNotReady
 	}
-	in.report.Warnings = warnings(in)
+	in.leftAlone()
+	in.doubts()
 	return in.patch, in.report, nil
+}
+
+func (in *injection) run(list []step) {
+	for _, step := range list {
+		step(in)
+	}
+}
+
+func (in *injection) hasContainer(name string) bool {
+	return slices.ContainsFunc(in.all, func(t target) bool { return t.Name == name })
+}
+
+func (in *injection) warn(format string, args ...any) {
+	in.report.Warnings = append(in.report.Warnings, fmt.Sprintf(format, args...))
 }
 
 func (in *injection) refuse(format string, args ...any) {

@@ -31,7 +31,7 @@ func installer(in *injection) {
 		in.set("/spec/initContainers/0", in.newInstaller())
 	case !isInstaller(in.spec.InitContainers[at]):
 		in.refuse("the pod has an init container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
-	case slices.ContainsFunc(in.spec.InitContainers[:at], hasPlaceholder):
+	case slices.ContainsFunc(in.targets, func(t target) bool { return t.list == "initContainers" && t.index < at }):
 		in.patch = append(in.patch, Operation{Op: "move", From: fmt.Sprintf("/spec/initContainers/%d", at), Path: "/spec/initContainers/0"})
 	}
 }

@@ -18,7 +18,10 @@ import (
 var ErrPod = errors.New("the object cannot be read as a pod")
 
 // Pod is a pod as admission sends it.
-type Pod struct{ object corev1.Pod }
+type Pod struct {
+	object  corev1.Pod
+	sources Sources // as far as they were learned
+}
 
 // Read takes the pod's JSON. Fields that are unknown here are passed over, which
 // is harmless: nothing is ever written back from what was read.
@@ -30,11 +33,13 @@ func Read(raw []byte) (*Pod, error) {
 	return p, nil
 }
 
-// target is a container that has a placeholder.
+// target is a container that must run the wrapper.
 type target struct {
 	*corev1.Container
-	list  string // containers or initContainers
-	index int
+
+	list      string // containers or initContainers
+	index     int
+	variables []variable
 }
 
 // path is the JSON pointer of a member of the container.
@@ -47,16 +52,30 @@ func (t target) field(list string, i int) string {
 	return fmt.Sprintf("spec.%s[%d].%s[%d]", t.list, t.index, list, i)
 }
 
-func (p *Pod) targets() []target {
-	spec := &p.object.Spec
-	return append(targetsOf("initContainers", spec.InitContainers), targetsOf("containers", spec.Containers)...)
+// candidates are the containers that are not opted out.
+func (p *Pod) candidates() []target {
+	return slices.DeleteFunc(p.all(), func(t target) bool { return p.object.Annotations[AnnotationInject+t.Name] == "false" })
 }
 
-func targetsOf(list string, containers []corev1.Container) []target {
+// all lists init containers and containers. Ephemeral ones come later, if ever.
+func (p *Pod) all() []target {
+	spec := &p.object.Spec
+	list := make([]target, 0, p.Containers())
+	for i := range spec.InitContainers {
+		list = append(list, target{Container: &spec.InitContainers[i], list: "initContainers", index: i})
+	}
+	for i := range spec.Containers {
+		list = append(list, target{Container: &spec.Containers[i], list: "containers", index: i})
+	}
+	return list
+}
+
+func (p *Pod) targets() []target {
 	var found []target
-	for i := range containers {
-		if hasPlaceholder(containers[i]) {
-			found = append(found, target{&containers[i], list, i})
+	for _, t := range p.candidates() {
+		t.variables = p.variables(t.Container)
+		if slices.ContainsFunc(t.variables, variable.concerns) {
+			found = append(found, t)
 		}
 	}
 	return found
@@ -71,7 +90,8 @@ func (p *Pod) Containers() int {
 	return len(p.object.Spec.InitContainers) + len(p.object.Spec.Containers)
 }
 
-// HasPlaceholder says whether there is anything to inject.
+// HasPlaceholder says whether a container must be injected, as far as sources were
+// learned.
 func (p *Pod) HasPlaceholder() bool { return len(p.targets()) > 0 }
 
 // Secrets names each AzureKeyVaultSecret that a well-formed placeholder of the
@@ -79,10 +99,12 @@ func (p *Pod) HasPlaceholder() bool { return len(p.targets()) > 0 }
 func (p *Pod) Secrets() []string {
 	var names []string
 	for _, t := range p.targets() {
-		for _, e := range t.Env {
-			ph, err := placeholder.Parse(e.Value)
-			if err == nil && !slices.Contains(names, ph.Name) {
-				names = append(names, ph.Name)
+		for _, v := range t.variables {
+			text, _ := placeholder.Read(v.text)
+			for _, ph := range text.Placeholders() {
+				if !slices.Contains(names, ph.Name) {
+					names = append(names, ph.Name)
+				}
 			}
 		}
 	}
@@ -94,7 +116,8 @@ func (p *Pod) Secrets() []string {
 func (p *Pod) Images() []string {
 	var images []string
 	for _, t := range p.targets() {
-		if len(t.Command) == 0 && !slices.Contains(images, t.Image) {
+		_, given := p.object.Annotations[AnnotationEntrypoint+t.Name]
+		if len(t.Command) == 0 && !given && !slices.Contains(images, t.Image) {
 			images = append(images, t.Image)
 		}
 	}

@@ -18,11 +18,14 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/inject"
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
 // Whatever the pod: it is refused, left alone, or changed such that a second
-// look changes nothing, the QoS class stays, and what was there is there still.
+// look changes nothing, the QoS class stays, what was there is there still, and each
+// program sees what it would, had the values stood where their placeholders are.
 func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -41,6 +44,12 @@ func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 		var after corev1.Pod
 		if err := json.Unmarshal(out, &after); err != nil {
 			t.Fatal(err)
+		}
+		for i, c := range append(append([]corev1.Container{}, before.Spec.InitContainers...), before.Spec.Containers...) {
+			injected := append(append([]corev1.Container{}, after.Spec.InitContainers[len(after.Spec.InitContainers)-len(before.Spec.InitContainers):]...), after.Spec.Containers...)[i]
+			if d := cmp.Diff(ideal(c), actual(t, injected)); d != "" {
+				t.Fatalf("container %s: the program sees -want +got\n%s\n%s", c.Name, d, out)
+			}
 		}
 		if w, g := qos(before), qos(after); w != g {
 			t.Fatalf("QoS class was %s and is %s", w, g)
@@ -77,6 +86,7 @@ func inject2(t *rapid.T, raw []byte) ([]byte, bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pod.Learn(known())
 	patch, _, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands}, settings())
 	if errors.As(err, &inject.Refusal{}) {
 		return nil, true
@@ -115,9 +125,109 @@ func same(t *rapid.T, before, after corev1.Container) {
 	if before.Name != after.Name || before.Image != after.Image {
 		t.Fatalf("%s has become %s", before.Name, after.Name)
 	}
-	if d := cmp.Diff(before.Env, after.Env[:len(before.Env)], cmpopts.EquateEmpty()); d != "" {
+	for i, e := range before.Env {
+		if e.Name != after.Env[i].Name {
+			t.Fatalf("variable %s has become %s", e.Name, after.Env[i].Name)
+		}
+	}
+	if d := cmp.Diff(before.EnvFrom, after.EnvFrom, cmpopts.EquateEmpty()); d != "" {
 		t.Fatal(d)
 	}
+}
+
+// known are the sources that the drawn pods refer to.
+func known() inject.Sources {
+	s := sources()
+	delete(s, inject.Source{Kind: inject.Secret, Name: "garbled"})
+	return s
+}
+
+// environment makes a container's as the kubelet does. literal and source are what is
+// done with a text before it gets there.
+func environment(c corev1.Container, literal, source func(string) string) map[string]string {
+	env := map[string]string{}
+	get := func(s inject.Source, prefix string) {
+		for key, text := range known()[s] {
+			env[prefix+key] = source(text)
+		}
+	}
+	one := func(name string, s inject.Source, key string) {
+		if text, is := known()[s][key]; is { // else it is as if it were not in env
+			env[name] = source(text)
+		}
+	}
+	for _, from := range c.EnvFrom {
+		if from.ConfigMapRef != nil {
+			get(inject.Source{Kind: inject.ConfigMap, Name: from.ConfigMapRef.Name}, from.Prefix)
+		}
+		if from.SecretRef != nil {
+			get(inject.Source{Kind: inject.Secret, Name: from.SecretRef.Name}, from.Prefix)
+		}
+	}
+	for _, e := range c.Env {
+		switch {
+		case e.Value != "":
+			env[e.Name] = expand(literal(e.Value), env)
+		case e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil:
+			one(e.Name, inject.Source{Kind: inject.ConfigMap, Name: e.ValueFrom.ConfigMapKeyRef.Name}, e.ValueFrom.ConfigMapKeyRef.Key)
+		case e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil:
+			one(e.Name, inject.Source{Kind: inject.Secret, Name: e.ValueFrom.SecretKeyRef.Name}, e.ValueFrom.SecretKeyRef.Key)
+		default:
+			env[e.Name] = ""
+		}
+	}
+	return env
+}
+
+// value is what a placeholder stands for.
+func value(p placeholder.Placeholder) string { return "[" + p.Name + " " + p.Query + "]" }
+
+func filled(text string) string {
+	read, err := placeholder.Read(text)
+	if err != nil {
+		panic(err) // such a pod is refused
+	}
+	return read.Fill(value)
+}
+
+// ideal is what the program sees if the values stand in the pod and its sources.
+func ideal(c corev1.Container) map[string]string { return environment(c, filled, filled) }
+
+// actual is what it sees: the kubelet's work, then the wrapper's. The wrapper gets the
+// values of what the container's own env lists, and of nothing else.
+func actual(t *rapid.T, c corev1.Container) map[string]string {
+	same := func(text string) string { return text }
+	env := environment(c, same, same)
+	if len(c.Command) == 0 || c.Command[0] != brokerapi.Binary {
+		return env
+	}
+	listed := map[string]bool{}
+	for _, e := range c.Env {
+		read, err := placeholder.Read(e.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range read.Placeholders() {
+			listed[p.Key()] = true
+		}
+	}
+	for name, text := range env {
+		if strings.HasPrefix(name, brokerapi.EnvPrefix) {
+			delete(env, name)
+			continue
+		}
+		read, err := placeholder.Read(text)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, p := range read.Placeholders() {
+			if !listed[p.Key()] {
+				t.Fatalf("%s: the container's env does not list %s", name, p)
+			}
+		}
+		env[name] = read.Fill(value)
+	}
+	return env
 }
 
 var images = rapid.SampledFrom([]string{"registry.example/both:1", "registry.example/dollar:1", "registry.example/empty:1"})
@@ -142,7 +252,7 @@ func drawContainers(t *rapid.T, prefix string, least int) []corev1.Container {
 		c.Name, c.Image = fmt.Sprintf("%s-%d", prefix, i), images.Draw(t, "image")
 		texts := rapid.SliceOfN(rapid.SampledFrom([]string{"/app", "$(A)", "$(B)", "$$(A)", "$", "x"}), 0, 3)
 		c.Command, c.Args = texts.Draw(t, "command"), texts.Draw(t, "args")
-		c.Env = drawEnv(t)
+		c.Env, c.EnvFrom = drawEnv(t), drawEnvFrom(t)
 		c.Resources = drawResources(t)
 		if rapid.Bool().Draw(t, "user") {
 			c.SecurityContext = &corev1.SecurityContext{RunAsUser: new(rapid.Int64Range(0, 2).Draw(t, "uid"))}
@@ -152,12 +262,39 @@ func drawContainers(t *rapid.T, prefix string, least int) []corev1.Container {
 }
 
 func drawEnv(t *rapid.T) []corev1.EnvVar {
-	values := rapid.SampledFrom([]string{"my-secret@azurekeyvault", "absent@azurekeyvault?tls.key", "plain", "plain", "$(A)", "x@azurekeyvault x"})
+	texts := rapid.SampledFrom([]string{
+		"my-secret@azurekeyvault", "absent@azurekeyvault?tls.key", "plain", "$(A)", "$(A)$$(B)$(B)", "$(PASSWORD)-$(URL)$(DSN)",
+		"x<my-secret@azurekeyvault>$(C)", "me@@azurekeyvault", "my-cert@azurekeyvault;optional", "x@azurekeyvault x",
+	})
+	keys := rapid.SampledFrom([]string{"PASSWORD", "URL", "DSN", "PLAIN", "costs"})
 	var env []corev1.EnvVar
-	for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"A", "B", "C"}), 0, 3).Draw(t, "variables") {
-		env = append(env, corev1.EnvVar{Name: name, Value: values.Draw(t, "value")})
+	for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"A", "B", "C", "PASSWORD"}), 0, 4).Draw(t, "variables") {
+		e := corev1.EnvVar{Name: name}
+		switch rapid.IntRange(0, 5).Draw(t, "source") {
+		case 0:
+			e.ValueFrom = &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Key: keys.Draw(t, "key")}}
+		case 1:
+			e.ValueFrom = &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "login"}, Key: keys.Draw(t, "key")}}
+		default:
+			e.Value = texts.Draw(t, "value")
+		}
+		env = append(env, e)
 	}
 	return env
+}
+
+func drawEnvFrom(t *rapid.T) []corev1.EnvFromSource {
+	var list []corev1.EnvFromSource
+	for range rapid.IntRange(0, 2).Draw(t, "sources") {
+		from := corev1.EnvFromSource{Prefix: rapid.SampledFrom([]string{"", "", "A"}).Draw(t, "prefix")}
+		if rapid.Bool().Draw(t, "secret") {
+			from.SecretRef = &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: rapid.SampledFrom([]string{"login", "absent"}).Draw(t, "name")}}
+		} else {
+			from.ConfigMapRef = &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: rapid.SampledFrom([]string{"settings", "absent"}).Draw(t, "name")}}
+		}
+		list = append(list, from)
+	}
+	return list
 }
 
 func drawResources(t *rapid.T) corev1.ResourceRequirements {
@@ -219,15 +356,15 @@ func TestImageTextsSurviveReplacement(t *testing.T) {
 		if err := json.Unmarshal(apply(t, raw, patch), &pod); err != nil {
 			t.Fatal(err)
 		}
-		if got := expand(pod.Spec.Containers[0].Args[1]); got != text {
+		if got := expand(pod.Spec.Containers[0].Args[1], map[string]string{"a": "REPLACED", "b": "REPLACED", "": "REPLACED"}); got != text {
 			t.Fatalf("%q becomes %q, of which the program sees %q", text, pod.Spec.Containers[0].Args[1], got)
 		}
 	})
 }
 
-// expand replaces as the kubelet does: "$$" is "$", and $(NAME) the variable's
-// value, which shows here as REPLACED.
-func expand(text string) string {
+// expand replaces as the kubelet does: "$$" is "$", and $(NAME) the variable's value if
+// there is such a variable.
+func expand(text string, env map[string]string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
 		if text[i] != '$' || i+1 == len(text) {
@@ -236,7 +373,11 @@ func expand(text string) string {
 		}
 		i++
 		if end := strings.IndexByte(text[i:], ')'); text[i] == '(' && end >= 0 {
-			b.WriteString("REPLACED")
+			if value, is := env[text[i+1:i+end]]; is {
+				b.WriteString(value)
+			} else {
+				b.WriteString("$" + text[i:i+end+1])
+			}
 			i += end
 			continue
 		}

@@ -25,7 +25,10 @@ type Container struct {
 }
 
 // Variable is one that will be filled.
-type Variable struct{ Name, Placeholder string }
+type Variable struct {
+	Name         string
+	Placeholders []string // as they are written, but for their defaults
+}
 
 // String writes a line per container, variable and warning.
 func (r Report) String() string {
@@ -37,7 +40,7 @@ func (r Report) String() string {
 		}
 		fmt.Fprintf(&b, "container %s, command from the %s\n", c.Name, from)
 		for _, v := range c.Variables {
-			fmt.Fprintf(&b, "  %s from %s\n", v.Name, v.Placeholder)
+			fmt.Fprintf(&b, "  %s from %s\n", v.Name, strings.Join(v.Placeholders, " and "))
 		}
 	}
 	for _, w := range r.Warnings {
@@ -61,37 +64,58 @@ func (r Refusal) Error() string {
 	return fmt.Sprintf("%s; and %d more problems of this kind", strings.Join(r.Problems[:shown], "; "), len(r.Problems)-shown)
 }
 
-// warnings tells what will keep a container from starting, but may be put right
-// before it does.
-func warnings(in *injection) []string {
-	var out []string
+// leftAlone tells of placeholders that stay what they are because somebody wants it.
+func (in *injection) leftAlone() {
+	for _, t := range in.all {
+		if in.annotations[AnnotationInject+t.Name] == "false" && hasPlaceholder(*t.Container) {
+			in.warn("container %q starts with its placeholders as they are: annotation %s says so", t.Name, AnnotationInject+t.Name)
+		}
+	}
+}
+
+// doubts tell what will keep a container from starting, but may be put right before it
+// does.
+func (in *injection) doubts() {
 	for _, t := range in.targets {
-		for _, e := range t.Env {
-			if e.Name == envDisableAuth {
-				out = append(out, fmt.Sprintf("container %q: %s has no effect, values always come from the broker", t.Name, e.Name))
+		for _, v := range t.variables {
+			if v.name == envDisableAuth {
+				in.warn("container %q: %s has no effect, values always come from the broker", t.Name, v.name)
 			}
-			if ph, err := placeholder.Parse(e.Value); err == nil {
-				out = append(out, in.doubt(t.Name, e.Name, ph)...)
+			if v.missing {
+				in.warn("container %q: %s: create the pod again if a placeholder comes to be there, or the container will not start", t.Name, v.lack())
+			}
+			text, _ := placeholder.Read(v.text)
+			for _, ph := range text.Placeholders() {
+				in.doubt(t.Name, v.name, ph)
 			}
 		}
 	}
-	return out
+}
+
+// lack says what does not exist yet.
+func (v variable) lack() string {
+	if v.key == "" {
+		return fmt.Sprintf("there is no %s %s yet", v.source.Kind, v.source.Name)
+	}
+	return fmt.Sprintf("there is no key %s in a %s %s yet", v.key, v.source.Kind, v.source.Name)
 }
 
 // doubt is at most one warning about one placeholder.
-func (in *injection) doubt(container, variable string, ph placeholder.Placeholder) []string {
+func (in *injection) doubt(container, variable string, ph placeholder.Placeholder) {
 	akvs, known := in.facts.Secrets[ph.Name]
 	if !known {
-		return nil
+		return
 	}
-	where := fmt.Sprintf("container %q, variable %s, placeholder %s: ", container, variable, ph)
+	where := fmt.Sprintf("container %q, variable %s, placeholder %s: ", container, variable, ph.Key())
 	if akvs == nil {
-		return []string{where + fmt.Sprintf("namespace %q has no AzureKeyVaultSecret of this name yet; the container cannot start without it", in.facts.Namespace)}
+		if ph.Absence == placeholder.Fail {
+			in.warn("%snamespace %q has no AzureKeyVaultSecret of this name yet; the container cannot start without it", where, in.facts.Namespace)
+		}
+		return
 	}
 	if _, err := render.EnvReference(akvs.Spec, ph.Query); err != nil {
-		return []string{where + fmt.Sprintf("the query fits no part of a vault object of type %s; the container cannot start with it", akvs.Spec.Vault.Object.Type)}
+		in.warn("%sthe query fits no part of a vault object of type %s; the container cannot start with it", where, akvs.Spec.Vault.Object.Type)
 	}
-	return nil
 }
 
 // envDisableAuth asked the original to use credentials of the container's own.

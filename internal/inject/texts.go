@@ -3,14 +3,18 @@
 package inject
 
 import (
+	"fmt"
+	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
-// texts refuses what merely looks like a placeholder, and a placeholder that
-// Kubernetes would copy elsewhere by $(VAR): the wrapper fills variables that
-// are a placeholder from their first byte to their last, and nothing else.
+// texts looks at whatever Kubernetes makes with variables that hold placeholders. In
+// another variable, $(VAR) becomes the placeholder's inline form, which the wrapper
+// fills; anywhere else the placeholder itself would arrive.
 func texts(in *injection) {
 	for _, t := range in.targets {
 		pending := in.envTexts(t)
@@ -23,49 +27,90 @@ func texts(in *injection) {
 		for i, m := range t.VolumeMounts {
 			in.mountPath(t, t.field("volumeMounts", i)+".subPathExpr", m.SubPathExpr, pending)
 		}
+		for _, h := range t.handlers() {
+			for i, text := range h.command {
+				in.argument(t, fmt.Sprintf("the command of %s, text %d,", h.name, i), text, pending)
+			}
+		}
 	}
 }
+
+// pending are the variables that hold placeholders, by name, with the text that stands
+// for one in another variable: the inline form of one that is a placeholder throughout,
+// and nothing for others, because the kubelet's own replacement is right for those.
+type pending map[string]string
 
 // envTexts walks the variables in order, as the kubelet does: $(VAR) sees those
 // before it, and a later one of the same name replaces an earlier one. It
-// returns the variables that are placeholders in the end.
-func (in *injection) envTexts(t target) map[string]bool {
-	pending := map[string]bool{}
-	for i, e := range t.Env {
-		for _, name := range references(e.Value) {
-			if pending[name] {
-				in.refuse("container %q: %s uses $(%s), which is a placeholder and has no value yet: give the variable a placeholder of its own",
-					t.Name, t.field("env", i)+".value", name)
-			}
+// returns the variables that hold placeholders in the end.
+func (in *injection) envTexts(t target) pending {
+	p := pending{}
+	for i := range t.variables {
+		v := &t.variables[i]
+		if v.missing {
+			continue
 		}
-		if placeholder.In(e.Value) {
-			in.wellFormed(t, i)
+		if text, replaced := p.inlined(v.text); replaced && v.literal() {
+			v.text = text
+			in.replaceVariable(t, v.at, corev1.EnvVar{Name: v.name, Value: text})
 		}
-		pending[e.Name] = placeholder.In(e.Value)
+		in.remember(p, t, *v)
 	}
-	return pending
+	return p
 }
 
-func (in *injection) wellFormed(t target, i int) {
-	if _, err := placeholder.Parse(t.Env[i].Value); err != nil {
-		in.refuse("container %q: %s of variable %s holds %s but is not a placeholder: write NAME%s or NAME%s?QUERY and nothing else, where NAME is an AzureKeyVaultSecret of this namespace",
-			t.Name, t.field("env", i)+".value", t.Env[i].Name, placeholder.Marker, placeholder.Marker, placeholder.Marker)
+// remember notes a variable, and refuses a text that cannot be read.
+func (in *injection) remember(p pending, t target, v variable) {
+	copied := v.literal() && slices.ContainsFunc(references(v.text), p.has) // by the kubelet
+	delete(p, v.name)
+	if !placeholder.In(v.text) {
+		if copied {
+			p[v.name] = ""
+		}
+		return
 	}
+	read, err := placeholder.Read(v.text)
+	if err != nil {
+		in.refuse("container %q: %s: %s", t.Name, v.where(t), err)
+	}
+	if whole, is := read.Whole(); is {
+		p[v.name] = whole.Inline()
+		return
+	}
+	p[v.name] = ""
 }
 
-func (in *injection) argument(t target, field, text string, pending map[string]bool) {
+func (p pending) has(name string) bool { _, is := p[name]; return is }
+
+// where names the place of the variable's text, for the person who can change it.
+func (v variable) where(t target) string {
+	if v.literal() {
+		return t.field("env", v.at) + ".value of variable " + v.name
+	}
+	return fmt.Sprintf("variable %s from key %s of %s %s", v.name, v.key, v.source.Kind, v.source.Name)
+}
+
+// inlined replaces the references that have a text of their own for it.
+func (p pending) inlined(text string) (string, bool) {
+	if !slices.ContainsFunc(references(text), func(name string) bool { return p[name] != "" }) {
+		return text, false
+	}
+	return replaceReferences(text, func(name string) (string, bool) { return p[name], p[name] != "" }), true
+}
+
+func (in *injection) argument(t target, field, text string, p pending) {
 	for _, name := range references(text) {
-		if pending[name] {
-			in.refuse("container %q: %s uses $(%s), which is a placeholder and has no value when arguments are made: let the program read the variable, or a shell (sh -c 'exec program \"$%s\"')",
+		if p.has(name) {
+			in.refuse("container %q: %s uses $(%s), which holds a placeholder and has no value when arguments are made: let the program read the variable or a file, or use a shell (sh -c 'exec program \"$%s\"')",
 				t.Name, field, name, name)
 		}
 	}
 }
 
-func (in *injection) mountPath(t target, field, text string, pending map[string]bool) {
+func (in *injection) mountPath(t target, field, text string, p pending) {
 	for _, name := range references(text) {
-		if pending[name] {
-			in.refuse("container %q: %s uses $(%s), which is a placeholder and has no value when volumes are mounted: use another variable",
+		if p.has(name) {
+			in.refuse("container %q: %s uses $(%s), which holds a placeholder and has no value when volumes are mounted: use another variable",
 				t.Name, field, name)
 		}
 	}
@@ -75,19 +120,35 @@ func (in *injection) mountPath(t target, field, text string, pending map[string]
 // $(NAME). "$$" is a plain "$", whatever follows it.
 func references(text string) []string {
 	var names []string
+	replaceReferences(text, func(name string) (string, bool) {
+		names = append(names, name)
+		return "", false
+	})
+	return names
+}
+
+// replaceReferences replaces those references for which by has a text.
+func replaceReferences(text string, by func(name string) (string, bool)) string {
+	var b strings.Builder
 	for {
 		i := strings.IndexByte(text, '$')
 		if i < 0 || i+1 >= len(text) {
-			return names
+			b.WriteString(text)
+			return b.String()
 		}
-		rest := text[i+2:]
+		end := i + 2 // "$$", or "$" and what it does not concern
 		if text[i+1] == '(' {
-			if end := strings.IndexByte(rest, ')'); end >= 0 {
-				names = append(names, rest[:end])
-				rest = rest[end+1:]
+			if n := strings.IndexByte(text[end:], ')'); n >= 0 {
+				end += n + 1
+				if with, is := by(text[i+2 : end-1]); is {
+					b.WriteString(text[:i] + with)
+					text = text[end:]
+					continue
+				}
 			}
 		}
-		text = rest
+		b.WriteString(text[:end])
+		text = text[end:]
 	}
 }
 

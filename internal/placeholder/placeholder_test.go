@@ -13,107 +13,212 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
-func TestParse(t *testing.T) {
+// Each text is a placeholder from its first byte to its last.
+func TestWhole(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		text string
 		want placeholder.Placeholder
 	}{
-		"Name":           {"my-secret@azurekeyvault", placeholder.Placeholder{Name: "my-secret"}},
-		"OneLetter":      {"a@azurekeyvault", placeholder.Placeholder{Name: "a"}},
-		"Dots":           {"my.secret.v1@azurekeyvault", placeholder.Placeholder{Name: "my.secret.v1"}},
-		"Query":          {"my-cert@azurekeyvault?tls.key", placeholder.Placeholder{Name: "my-cert", Query: "tls.key"}},
-		"QueryWithDash":  {"my-kv@azurekeyvault?db-password", placeholder.Placeholder{Name: "my-kv", Query: "db-password"}},
-		"QueryWithDigit": {"my-kv@azurekeyvault?1_A", placeholder.Placeholder{Name: "my-kv", Query: "1_A"}},
-		"LongestName":    {strings.Repeat("a", 253) + "@azurekeyvault", placeholder.Placeholder{Name: strings.Repeat("a", 253)}},
-		"LongestQuery":   {"a@azurekeyvault?" + strings.Repeat("q", 253), placeholder.Placeholder{Name: "a", Query: strings.Repeat("q", 253)}},
+		"Name":            {"my-secret@azurekeyvault", placeholder.Placeholder{Name: "my-secret"}},
+		"OneLetter":       {"a@azurekeyvault", placeholder.Placeholder{Name: "a"}},
+		"DigitFirst":      {"1a@azurekeyvault", placeholder.Placeholder{Name: "1a"}},
+		"Dots":            {"my.secret.v1@azurekeyvault", placeholder.Placeholder{Name: "my.secret.v1"}},
+		"Query":           {"my-cert@azurekeyvault?tls.key", placeholder.Placeholder{Name: "my-cert", Query: "tls.key"}},
+		"QueryWithDash":   {"my-kv@azurekeyvault?db-password", placeholder.Placeholder{Name: "my-kv", Query: "db-password"}},
+		"QueryWithDigit":  {"my-kv@azurekeyvault?1_A", placeholder.Placeholder{Name: "my-kv", Query: "1_A"}},
+		"LongestName":     {strings.Repeat("a", 253) + "@azurekeyvault", placeholder.Placeholder{Name: strings.Repeat("a", 253)}},
+		"LongestQuery":    {"a@azurekeyvault?" + strings.Repeat("q", 253), placeholder.Placeholder{Name: "a", Query: strings.Repeat("q", 253)}},
+		"Optional":        {"a@azurekeyvault;optional", placeholder.Placeholder{Name: "a", Absence: placeholder.Omit}},
+		"QueryOptional":   {"a@azurekeyvault?q;optional", placeholder.Placeholder{Name: "a", Query: "q", Absence: placeholder.Omit}},
+		"Default":         {"a@azurekeyvault;default=none yet", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: "none yet"}},
+		"DefaultEmpty":    {"a@azurekeyvault?q;default=", placeholder.Placeholder{Name: "a", Query: "q", Absence: placeholder.Default}},
+		"DefaultOfEach":   {"a@azurekeyvault;default=;optional=?\n$(X)", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: ";optional=?\n$(X)"}},
+		"DefaultWithAtIn": {"a@azurekeyvault;default=x@y", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: "x@y"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := placeholder.Parse(tc.text)
+			text, err := placeholder.Read(tc.text)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(tc.want, got); d != "" || got.String() != tc.text || !placeholder.In(tc.text) {
-				t.Errorf("String() = %q, -want +got\n%s", got.String(), d)
+			got, whole := text.Whole()
+			if d := cmp.Diff(tc.want, got); d != "" || !whole || got.String() != tc.text || !placeholder.In(tc.text) {
+				t.Errorf("Whole() = %q, %t, -want +got\n%s", got, whole, d)
+			}
+			if d := cmp.Diff([]placeholder.Placeholder{tc.want}, text.Placeholders()); d != "" {
+				t.Error(d)
 			}
 		})
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+// Each text has its placeholders filled with their own names in brackets.
+func TestInline(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{
-		"Empty":         "",
-		"Plain":         "my-secret",
-		"NoName":        "@azurekeyvault",
-		"EmptyQuery":    "my-secret@azurekeyvault?",
-		"OtherMarker":   "my-secret@azurekeyvaults",
-		"UpperMarker":   "my-secret@AzureKeyVault",
-		"SpaceBefore":   " my-secret@azurekeyvault",
-		"SpaceAfter":    "my-secret@azurekeyvault ",
-		"Newline":       "my-secret@azurekeyvault\n",
-		"TwoLines":      "x\nmy-secret@azurekeyvault",
-		"Prefix":        "https://my-secret@azurekeyvault",
-		"Suffix":        "my-secret@azurekeyvault/path",
-		"Twice":         "a@azurekeyvault@azurekeyvault",
-		"TwoQueries":    "a@azurekeyvault?b?c",
-		"Underscore":    "my_secret@azurekeyvault",
-		"LeadingDash":   "-my-secret@azurekeyvault",
-		"TrailingDash":  "my-secret-@azurekeyvault",
-		"TrailingDot":   "my-secret.@azurekeyvault",
-		"Slash":         "other-namespace/my-secret@azurekeyvault",
-		"QuerySlash":    "my-secret@azurekeyvault?../x",
-		"NotASCII":      "mÿ-secret@azurekeyvault",
-		"NameTooLong":   strings.Repeat("a", 254) + "@azurekeyvault",
-		"QueryTooLong":  "a@azurekeyvault?" + strings.Repeat("q", 254),
-		"Reference":     "$(NAME)@azurekeyvault",
-		"NulByte":       "my-secret@azurekeyvault\x00",
-		"PasswordInURL": "postgres://app:hunter2@azurekeyvault",
+	for name, tc := range map[string]struct{ text, want string }{
+		"Plain":           {"my-secret", "my-secret"},
+		"Empty":           {"", ""},
+		"Alone":           {"<a@azurekeyvault>", "[a]"},
+		"Within":          {"postgres://u:<db@azurekeyvault?password>@h/x", "postgres://u:[db?password]@h/x"},
+		"Several":         {"<a@azurekeyvault><b@azurekeyvault>,<a@azurekeyvault?q>", "[a][b],[a?q]"},
+		"Brackets":        {"<<a@azurekeyvault>>", "<[a]>"},
+		"OtherBrackets":   {"a<b> < <a@azurekeyvault> > c>", "a<b> < [a] > c>"},
+		"Optional":        {"x<a@azurekeyvault;optional>y", "x[a;optional]y"},
+		"Default":         {"x<a@azurekeyvault?q;default=a b=c;>y", "x[a?q;default=a b=c;]y"},
+		"Semicolons":      {"Server=db;Password=<a@azurekeyvault>;Encrypt=true", "Server=db;Password=[a];Encrypt=true"},
+		"Escaped":         {"a@@azurekeyvault", "a@azurekeyvault"},
+		"EscapedInline":   {"<a@@azurekeyvault>", "<a@azurekeyvault>"},
+		"EscapedTwice":    {"a@@@azurekeyvault", "a@@azurekeyvault"},
+		"EscapedAlone":    {"@@azurekeyvault", "@azurekeyvault"},
+		"EscapedAndOne":   {"ops@@azurekeyvault.example <a@azurekeyvault>", "ops@azurekeyvault.example [a]"},
+		"OtherMarker":     {"a@azurekey", "a@azurekey"},
+		"UpperMarker":     {"a@AzureKeyVault", "a@AzureKeyVault"},
+		"DollarsAreOther": {"$(A) $$ ${B} {{ .C }} <a@azurekeyvault>", "$(A) $$ ${B} {{ .C }} [a]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := placeholder.Parse(text)
-			if !errors.Is(err, placeholder.ErrMalformed) {
-				t.Fatalf("Parse() = %v, %v", got, err)
+			text, err := placeholder.Read(tc.text)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if text != "" && strings.Contains(err.Error(), "hunter2") {
+			if _, whole := text.Whole(); whole {
+				t.Error("it is a whole placeholder")
+			}
+			got := text.Fill(func(p placeholder.Placeholder) string {
+				return "[" + strings.Replace(p.String(), placeholder.Marker, "", 1) + "]"
+			})
+			if got != tc.want {
+				t.Errorf("Fill() = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		want error
+	}{
+		"NoName":          {"@azurekeyvault", placeholder.ErrMalformed},
+		"EmptyQuery":      {"my-secret@azurekeyvault?", placeholder.ErrQuery},
+		"OtherMarker":     {"my-secret@azurekeyvaults", placeholder.ErrMalformed},
+		"SpaceBefore":     {" my-secret@azurekeyvault", placeholder.ErrMalformed},
+		"SpaceAfter":      {"my-secret@azurekeyvault ", placeholder.ErrMalformed},
+		"Newline":         {"my-secret@azurekeyvault\n", placeholder.ErrMalformed},
+		"TwoLines":        {"x\nmy-secret@azurekeyvault", placeholder.ErrMalformed},
+		"Prefix":          {"https://my-secret@azurekeyvault", placeholder.ErrMalformed},
+		"Suffix":          {"my-secret@azurekeyvault/path", placeholder.ErrMalformed},
+		"Twice":           {"a@azurekeyvault@azurekeyvault", placeholder.ErrMalformed},
+		"TwoQueries":      {"a@azurekeyvault?b?c", placeholder.ErrQuery},
+		"Underscore":      {"my_secret@azurekeyvault", placeholder.ErrName},
+		"Upper":           {"My-secret@azurekeyvault", placeholder.ErrName},
+		"LeadingDash":     {"-my-secret@azurekeyvault", placeholder.ErrName},
+		"TrailingDash":    {"my-secret-@azurekeyvault", placeholder.ErrName},
+		"TrailingDot":     {"my-secret.@azurekeyvault", placeholder.ErrName},
+		"TwoDots":         {"my..secret@azurekeyvault", placeholder.ErrName},
+		"DashDot":         {"my-.secret@azurekeyvault", placeholder.ErrName},
+		"Slash":           {"other-namespace/my-secret@azurekeyvault", placeholder.ErrMalformed},
+		"QuerySlash":      {"my-secret@azurekeyvault?../x", placeholder.ErrQuery},
+		"NotASCII":        {"mÿ-secret@azurekeyvault", placeholder.ErrMalformed},
+		"NameTooLong":     {strings.Repeat("a", 254) + "@azurekeyvault", placeholder.ErrName},
+		"QueryTooLong":    {"a@azurekeyvault?" + strings.Repeat("q", 254), placeholder.ErrQuery},
+		"Reference":       {"$(NAME)@azurekeyvault", placeholder.ErrMalformed},
+		"NulByte":         {"my-secret@azurekeyvault\x00", placeholder.ErrMalformed},
+		"PasswordInURL":   {"postgres://app:hunter2@azurekeyvault", placeholder.ErrMalformed},
+		"OtherModifier":   {"a@azurekeyvault;hunter2", placeholder.ErrModifier},
+		"DefaultOfOne":    {"a@azurekeyvault;default=b@azurekeyvault", placeholder.ErrModifier},
+		"DefaultOfText":   {"a@azurekeyvault;default=<b>", placeholder.ErrModifier},
+		"InlineOpen":      {"x <a@azurekeyvault", placeholder.ErrMalformed},
+		"InlineClosed":    {"x a@azurekeyvault>", placeholder.ErrMalformed},
+		"InlineName":      {"x<A@azurekeyvault>", placeholder.ErrName},
+		"InlineQuery":     {"x<a@azurekeyvault?>", placeholder.ErrQuery},
+		"InlineModifier":  {"x<a@azurekeyvault;opt>", placeholder.ErrModifier},
+		"InlineSpace":     {"x< a@azurekeyvault >", placeholder.ErrMalformed},
+		"InlineAndBare":   {"x<a@azurekeyvault> b@azurekeyvault", placeholder.ErrMalformed},
+		"InlineNested":    {"<a@azurekeyvault;default=<b@azurekeyvault>>", placeholder.ErrModifier},
+		"EscapedAndWrong": {"a@@azurekeyvault b@azurekeyvault", placeholder.ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := placeholder.Read(tc.text)
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("Read() = %v, %v, want %v", got, err, tc.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
 				t.Error("the text is in the error")
 			}
 		})
 	}
 }
 
-func TestParseReadsWhatStringWrites(t *testing.T) {
+func draw(t *rapid.T) placeholder.Placeholder {
+	p := placeholder.Placeholder{
+		Name:    rapid.StringMatching(`[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?(\.[a-z0-9]{1,5})?`).Draw(t, "name"),
+		Query:   rapid.StringMatching(`[-._a-zA-Z0-9]{0,20}`).Draw(t, "query"),
+		Absence: rapid.SampledFrom([]placeholder.Absence{placeholder.Fail, placeholder.Omit, placeholder.Default}).Draw(t, "absence"),
+	}
+	if p.Absence == placeholder.Default {
+		p.Default = rapid.StringMatching(`[^<>@]{0,9}`).Draw(t, "default")
+	}
+	return p
+}
+
+// What is written is read, in both forms, whatever stands around it once it is
+// escaped.
+func TestReadReadsWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		want := placeholder.Placeholder{
-			Name:  rapid.StringMatching(`[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?`).Draw(t, "name"),
-			Query: rapid.StringMatching(`[-._a-zA-Z0-9]{0,20}`).Draw(t, "query"),
+		want := draw(t)
+		text, err := placeholder.Read(want.String())
+		if got, whole := text.Whole(); err != nil || !whole || got != want {
+			t.Fatalf("Read(%q) = %+v, %v", want, text, err)
 		}
-		got, err := placeholder.Parse(want.String())
-		if err != nil || got != want {
-			t.Fatalf("Parse(%q) = %+v, %v", want, got, err)
+		word := rapid.StringMatching(`([<>@a; $()]|@azurekeyvault){0,6}`)
+		before, after := word.Draw(t, "before"), word.Draw(t, "after")
+		escape := func(s string) string { return strings.ReplaceAll(s, placeholder.Marker, "@"+placeholder.Marker) }
+		text, err = placeholder.Read(escape(before) + want.Inline() + escape(after))
+		if err != nil {
+			t.Fatalf("%q, %q: %v", before, after, err)
+		}
+		if d := cmp.Diff([]placeholder.Placeholder{want}, text.Placeholders()); d != "" {
+			t.Fatal(d)
+		}
+		if got := text.Fill(placeholder.Placeholder.String); got != before+want.String()+after {
+			t.Fatalf("Fill() = %q, want %q%q%q", got, before, want, after)
 		}
 	})
 }
 
-// FuzzParse: what is read is written as it was, and nothing is read that In does
-// not see.
-func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"my-secret@azurekeyvault", "my-cert@azurekeyvault?tls.key", "a@azurekeyvault?", "@azurekeyvault", "x y@azurekeyvault\n"} {
+// FuzzRead: what is read has the text that it was, and an error is one of ours.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{
+		"my-secret@azurekeyvault", "my-cert@azurekeyvault?tls.key;optional", "a@azurekeyvault?", "@azurekeyvault", "x y@azurekeyvault\n",
+		"p://u:<a@azurekeyvault?b;default=c>@h", "<<a@azurekeyvault>>", "a@@azurekeyvault<b@azurekeyvault>",
+	} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := placeholder.Parse(text)
-		switch {
-		case err == nil && (p.String() != text || !placeholder.In(text) || p.Name == ""):
-			t.Errorf("Parse(%q) = %+v", text, p)
-		case err != nil && !errors.Is(err, placeholder.ErrMalformed):
-			t.Errorf("Parse(%q): %v", text, err)
-		case err != nil && p != placeholder.Placeholder{}:
-			t.Errorf("Parse(%q) = %+v with an error", text, p)
+	f.Fuzz(func(t *testing.T, in string) {
+		text, err := placeholder.Read(in)
+		if err != nil {
+			known := errors.Is(err, placeholder.ErrMalformed) || errors.Is(err, placeholder.ErrName) ||
+				errors.Is(err, placeholder.ErrQuery) || errors.Is(err, placeholder.ErrModifier)
+			if !known || !placeholder.In(in) {
+				t.Errorf("Read(%q): %v", in, err)
+			}
+			return
+		}
+		_, whole := text.Whole()
+		again := text.Fill(func(p placeholder.Placeholder) string {
+			if whole {
+				return p.String()
+			}
+			return p.Inline()
+		})
+		if again != strings.ReplaceAll(in, "@"+placeholder.Marker, placeholder.Marker) {
+			t.Errorf("Read(%q) reads %q", in, again)
 		}
 	})
 }

@@ -34,6 +34,9 @@ type Cluster interface {
 	Brokers(ctx context.Context) ([]string, error)
 }
 
+// SourceFunc returns the texts of a ConfigMap or Secret, or nil if there is none.
+type SourceFunc func(ctx context.Context, namespace string, source inject.Source) (map[string]string, error)
+
 // CommandFunc says what an image runs on nodes of these architectures. After a
 // failure the answer's Err is for people and the error for the log.
 type CommandFunc func(ctx context.Context, image string, architectures []string) (inject.Command, error)
@@ -44,6 +47,9 @@ type Options struct {
 	CABundle func() string   // PEM, or empty while there is none
 	Excluded []string        // namespaces that are never injected
 	Command  CommandFunc
+	// Source is asked for what containers' env and envFrom name, but not for kinds
+	// that it leaves out: nil knows none.
+	Source map[inject.SourceKind]SourceFunc
 	Cluster  Cluster
 	Metrics  *Metrics
 	Log      *slog.Logger
@@ -58,7 +64,7 @@ func NewHandler(o Options) *Handler { return &Handler{o} }
 // Handle answers one request:
 //
 //	outcome     allowed  code  when
-//	skipped     yes      200   no placeholder, an excluded namespace, or not a new pod
+//	skipped     yes      200   nothing to inject, an excluded namespace, or not a new pod
 //	injected    yes      200   patched, or injected already
 //	refused     no       403   a person must change the pod; the message says how
 //	notReady    no       503   we are not ready; the same pod may be accepted later
@@ -79,23 +85,37 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 		return admission.Errored(http.StatusBadRequest, err), outcomeUnreadable
 	}
 	h.Metrics.inspected(pod.Containers())
-	switch {
-	case !pod.HasPlaceholder():
-		return admission.Allowed(""), outcomeSkipped
-	case slices.Contains(h.Excluded, req.Namespace):
-		return admission.Allowed("").WithWarnings("pods of namespace " + req.Namespace + " are never injected: their placeholders stay as they are"), outcomeSkipped
-	}
-	patch, report, err := inject.Decide(h.facts(ctx, req, pod), h.settings(ctx))
 	log := h.Log.With(telemetry.KeyNamespace, req.Namespace, telemetry.KeyPod, podName(req), telemetry.KeyRequestID, string(req.UID))
+	if slices.Contains(h.Excluded, req.Namespace) {
+		return h.excluded(req.Namespace, pod)
+	}
+	found, err := h.sources(ctx, req.Namespace, pod.Sources())
+	if err != nil {
+		log.Warn("cannot read what a pod's containers refer to", telemetry.KeyError, err)
+		return refusal(log, errSources)
+	}
+	pod.Learn(found)
+	patch, report, err := inject.Decide(h.facts(ctx, req, pod), h.settings(ctx))
 	if err != nil {
 		return refusal(log, err)
 	}
 	return h.accept(log, patch, report)
 }
 
+// errSources is all that a person is told: the log has the rest.
+var errSources = errors.New("the Env Injector cannot read the ConfigMaps and Secrets that the pod's containers refer to; try again in a moment")
+
+func (h *Handler) excluded(namespace string, pod *inject.Pod) (admission.Response, outcome) {
+	response := admission.Allowed("")
+	if pod.HasPlaceholder() {
+		response = response.WithWarnings("pods of namespace " + namespace + " are never injected: their placeholders stay as they are")
+	}
+	return response, outcomeSkipped
+}
+
 func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 	log.Info("refused a pod", telemetry.KeyReason, err.Error())
-	if errors.Is(err, inject.ErrNotReady) {
+	if errors.Is(err, inject.ErrNotReady) || errors.Is(err, errSources) {
 		return admission.Errored(http.StatusServiceUnavailable, err), outcomeNotReady
 	}
 	return admission.Denied(err.Error()), outcomeRefused
@@ -103,7 +123,10 @@ func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 
 func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Report) (admission.Response, outcome) {
 	response := admission.Allowed("").WithWarnings(report.Warnings...)
-	if len(patch) == 0 {
+	switch {
+	case len(report.Containers) == 0:
+		return response, outcomeSkipped
+	case len(patch) == 0:
 		return response, outcomeInjected
 	}
 	text, err := json.Marshal(patch)
@@ -155,6 +178,31 @@ func (h *Handler) facts(ctx context.Context, req admission.Request, pod *inject.
 	all.Go(func() { f.Secrets = h.secrets(ctx, req.Namespace, pod.Secrets()) })
 	all.Wait()
 	return f
+}
+
+// sources reads them all at once. Not to know one is not to know what its pod asks for.
+func (h *Handler) sources(ctx context.Context, namespace string, list []inject.Source) (inject.Sources, error) {
+	var (
+		all   sync.WaitGroup
+		mu    sync.Mutex
+		found = inject.Sources{}
+		errs  []error
+	)
+	for _, source := range list {
+		read, allowed := h.Source[source.Kind]
+		if !allowed {
+			continue
+		}
+		all.Go(func() {
+			texts, err := read(ctx, namespace, source)
+			mu.Lock()
+			defer mu.Unlock()
+			found[source] = texts
+			errs = append(errs, err)
+		})
+	}
+	all.Wait()
+	return found, errors.Join(errs...)
 }
 
 // commands asks only about images whose command the pod does not give.

@@ -44,6 +44,7 @@ type fixture struct {
 	brokerErr     error
 	bundle        string
 	command       webhook.CommandFunc
+	sources       map[inject.SourceKind]webhook.SourceFunc
 
 	log      bytes.Buffer
 	registry *prometheus.Registry
@@ -87,6 +88,7 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 		Command: func(ctx context.Context, image string, architectures []string) (inject.Command, error) {
 			return f.command(ctx, image, architectures)
 		},
+		Source:  f.sources,
 		Cluster: f, Metrics: metrics,
 		Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -199,14 +201,99 @@ func TestAsksForCommandsOfTheNodesArchitectures(t *testing.T) {
 
 func (f *fixture) withNodeSelector(t *testing.T, arch string) *admissionv1.AdmissionResponse {
 	t.Helper()
-	f.registry = prometheus.NewRegistry()
 	raw, err := json.Marshal(corev1.Pod{Spec: corev1.PodSpec{
 		Containers: []corev1.Container{container("app")}, NodeSelector: map[string]string{"kubernetes.io/arch": arch},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f.review(t, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = raw })
+	return f.again(t, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = raw })
+}
+
+// holds is what every source of a kind holds.
+func holds(texts map[string]string, err error) webhook.SourceFunc {
+	return func(_ context.Context, namespace string, s inject.Source) (map[string]string, error) {
+		if namespace != "default" || s.Name != "settings" {
+			return nil, errBoom
+		}
+		return texts, err
+	}
+}
+
+// fromSources is a container that takes its environment from a ConfigMap and a Secret.
+func fromSources() corev1.Container {
+	c := container("app", "/app")
+	name := corev1.LocalObjectReference{Name: "settings"}
+	c.Env = []corev1.EnvVar{{Name: "B", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: name, Key: "B"}}}}
+	c.EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: name}}}
+	return c
+}
+
+func TestSources(t *testing.T) {
+	t.Parallel()
+	texts := map[string]string{"A": "a@azurekeyvault", "B": "b@azurekeyvault"}
+	both := func(configMaps, secrets webhook.SourceFunc) map[inject.SourceKind]webhook.SourceFunc {
+		return map[inject.SourceKind]webhook.SourceFunc{inject.ConfigMap: configMaps, inject.Secret: secrets}
+	}
+	cases := map[string]struct {
+		sources  map[inject.SourceKind]webhook.SourceFunc
+		code     int32 // 0 is allowed
+		written  []string
+		warnings int
+	}{
+		"Both":           {both(holds(texts, nil), holds(texts, nil)), 0, []string{`"value":"a@azurekeyvault"`, `"value":"b@azurekeyvault"`}, 0},
+		"Plain":          {both(holds(map[string]string{"A": "a"}, nil), holds(map[string]string{"B": "b"}, nil)), 0, nil, 0},
+		"Missing":        {both(holds(nil, nil), holds(texts, nil)), 0, []string{`"value":"b@azurekeyvault"`}, 1},
+		"NotAllowed":     {nil, 0, nil, 0},
+		"SecretsAlone":   {map[inject.SourceKind]webhook.SourceFunc{inject.Secret: holds(texts, nil)}, 0, []string{`"value":"b@azurekeyvault"`}, 0},
+		"ConfigMapFails": {both(holds(nil, errBoom), holds(texts, nil)), http.StatusServiceUnavailable, nil, 0},
+		"SecretFails":    {both(holds(texts, nil), holds(nil, errBoom)), http.StatusServiceUnavailable, nil, 0},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture()
+			f.sources = tc.sources
+			f.secrets["a"], f.secrets["b"] = f.secrets["my-secret"], f.secrets["my-secret"]
+			got := f.review(t, with(t, fromSources()))
+			if got.Allowed != (tc.code == 0) || !got.Allowed && got.Result.Code != tc.code || len(got.Warnings) != tc.warnings || (got.Patch != nil) != (tc.written != nil) {
+				t.Errorf("answer %+v", got)
+			}
+			for _, want := range tc.written {
+				if !bytes.Contains(got.Patch, []byte(want)) {
+					t.Errorf("no %s in %s", want, got.Patch)
+				}
+			}
+			if !got.Allowed && (strings.Contains(got.Result.Message, "remote-text") || !strings.Contains(f.log.String(), "remote-text")) {
+				t.Errorf("said %s, logged %s", got.Result.Message, f.log.String())
+			}
+		})
+	}
+}
+
+// Without a reason to, nobody's ConfigMaps and Secrets are read.
+func TestReadsOnlyWhatContainersName(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	read := func(context.Context, string, inject.Source) (map[string]string, error) { return nil, errBoom }
+	f.sources = map[inject.SourceKind]webhook.SourceFunc{inject.ConfigMap: read, inject.Secret: read}
+	if got := f.review(t, nil); !got.Allowed {
+		t.Errorf("answer %+v", got)
+	}
+	got := f.again(t, func(r *admissionv1.AdmissionRequest) {
+		with(t, fromSources())(r)
+		r.Namespace = "kube-system"
+	})
+	if !got.Allowed {
+		t.Errorf("answer %+v", got)
+	}
+}
+
+// again is another review by the same webhook, begun anew.
+func (f *fixture) again(t *testing.T, change func(*admissionv1.AdmissionRequest)) *admissionv1.AdmissionResponse {
+	t.Helper()
+	f.registry = prometheus.NewRegistry()
+	return f.review(t, change)
 }
 
 func TestLeavesAlone(t *testing.T) {
@@ -282,7 +369,7 @@ func TestRefuses(t *testing.T) {
 		code   int32
 		want   string
 	}{
-		"Malformed": {func(*fixture) {}, []corev1.Container{malformed}, http.StatusForbidden, "but is not a placeholder"},
+		"Malformed": {func(*fixture) {}, []corev1.Container{malformed}, http.StatusForbidden, "variable A: not a placeholder: write NAME"},
 		"Registry": {func(f *fixture) {
 			f.command = func(context.Context, string, []string) (inject.Command, error) {
 				return inject.Command{Err: inject.ErrImageForbidden}, errBoom

@@ -274,11 +274,11 @@ func rightsAreFew(t *testing.T, h *hook) {
 	}
 	for what, err := range map[string]error{
 		"create a Secret":            c.Create(t.Context(), object("Secret", chartNS, "new")),
-		"read another Secret":        c.Get(t.Context(), client.ObjectKey{Namespace: chartNS, Name: "other"}, object("Secret", "", "")),
+		"change another Secret":      c.Update(t.Context(), object("Secret", chartNS, "other")),
 		"list Secrets":               c.List(t.Context(), &corev1.SecretList{}, client.InNamespace(chartNS)),
 		"delete its authority":       c.Delete(t.Context(), object("Secret", chartNS, "akv2k8s-ca")),
 		"list pods":                  c.List(t.Context(), &corev1.PodList{}),
-		"read ConfigMaps":            c.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "x"}, object("ConfigMap", "", "")),
+		"list ConfigMaps":            c.List(t.Context(), &corev1.ConfigMapList{}),
 		"change AzureKeyVaultSecret": c.Delete(t.Context(), &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x"}}),
 	} {
 		if !apierrors.IsForbidden(err) {

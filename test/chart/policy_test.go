@@ -151,7 +151,9 @@ func TestPermissions(t *testing.T) {
 	}
 	webhook := []string{
 		"cluster: admissionregistration.k8s.io/mutatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
+		"cluster: core/configmaps get",
 		"cluster: core/nodes list,watch",
+		"cluster: core/secrets get",
 		"cluster: spv.no/azurekeyvaultsecrets get,list,watch",
 		"akv2k8s-system: core/secrets[akv2k8s-broker-tls akv2k8s-ca] get,update",
 		"akv2k8s-system: core/services[akv2k8s-broker] get,list,watch",
@@ -177,8 +179,14 @@ func TestPermissions(t *testing.T) {
 		"Default": {"", map[string][]string{
 			brokerAccount: common, webhookAccount: webhook, controllerAccount: controller("cluster"),
 		}},
-		"ControllerAlone":  {files["controller-alone"], map[string][]string{controllerAccount: controller("cluster")}},
-		"OneNamespace":     {files["one-namespace"], map[string][]string{controllerAccount: controller("akv2k8s-system")}},
+		"ControllerAlone": {files["controller-alone"], map[string][]string{controllerAccount: controller("cluster")}},
+		"OneNamespace":    {files["one-namespace"], map[string][]string{controllerAccount: controller("akv2k8s-system")}},
+		"NoSources": {files["no-sources"], map[string][]string{
+			controllerAccount: controller("cluster"),
+			brokerAccount:     common, webhookAccount: slices.DeleteFunc(slices.Clone(webhook), func(line string) bool {
+				return line == "cluster: core/configmaps get" || line == "cluster: core/secrets get"
+			}),
+		}},
 		"EnvInjectorAlone": {files["env-injector-alone"], map[string][]string{brokerAccount: common, webhookAccount: webhook}},
 		"NoRoles":          {files["scheduling"], map[string][]string{}},
 	} {
@@ -287,8 +295,12 @@ func tooMuch(account, line string) string {
 		return "the broker writes nothing"
 	case account == brokerAccount && slices.ContainsFunc(outputs, func(o string) bool { return strings.HasPrefix(resource, o) }):
 		return "the broker reads no Secret and no ConfigMap"
-	case account == webhookAccount && strings.HasPrefix(resource, "core/secrets") && (!strings.Contains(resource, "[") || may("create", "list", "watch")):
+	case account == webhookAccount && strings.HasPrefix(resource, "core/secrets") && may("create", "list", "watch", "patch"):
+		return "the webhook reads Secrets one by one, and makes none"
+	case account == webhookAccount && resource == "core/secrets" && may("update"):
 		return "the webhook tends two Secrets by name"
+	case account == webhookAccount && resource == "core/configmaps" && list != "get":
+		return "the webhook reads ConfigMaps one by one"
 	}
 	return ""
 }

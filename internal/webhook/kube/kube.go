@@ -50,6 +50,7 @@ func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the inter
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v2beta1.GroupVersion.WithKind(v2beta1.Kind), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	m.Add(admissionv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
@@ -67,11 +68,12 @@ func nodeMetadata() *metav1.PartialObjectMetadata {
 	return n
 }
 
-// requests per second, and at once. Admission reads memory; only an
-// AzureKeyVaultSecret that is not there is asked for.
+// requests per second, and at once. Admission asks for the ConfigMaps and Secrets that
+// containers name, a few for each pod, and reads the rest in memory. The API server's
+// own fairness is the limit that protects it.
 const (
-	requestsPerSecond = 50
-	requestsAtOnce    = 100
+	requestsPerSecond = 200
+	requestsAtOnce    = 500
 )
 
 // New connects to an API server. broker is the Service of the broker. Run fills
@@ -160,6 +162,50 @@ func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.A
 		return nil, fmt.Errorf("reading AzureKeyVaultSecret %s: %w", key, err)
 	default:
 		return &akvs, nil
+	}
+}
+
+// ConfigMap returns the texts of a ConfigMap, or nil. What it holds as bytes, the
+// kubelet does not make variables of either. The API server is asked each time: what is
+// decided about a pod is to be what its containers will find a moment later.
+func (s *Source) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
+	var object corev1.ConfigMap
+	found, err := s.get(ctx, namespace, name, &object)
+	if !found {
+		return nil, err
+	}
+	return texts(object.Data), nil
+}
+
+// SecretTexts returns what a Secret holds, as text, or nil. The API server is asked
+// each time.
+func (s *Source) SecretTexts(ctx context.Context, namespace, name string) (map[string]string, error) {
+	var object corev1.Secret
+	found, err := s.get(ctx, namespace, name, &object)
+	if !found {
+		return nil, err
+	}
+	return texts(object.Data), nil
+}
+
+// texts is never nil: what exists may be empty.
+func texts[T ~string | ~[]byte](data map[string]T) map[string]string {
+	out := make(map[string]string, len(data))
+	for key, text := range data {
+		out[key] = string(text)
+	}
+	return out
+}
+
+func (s *Source) get(ctx context.Context, namespace, name string, into client.Object) (bool, error) {
+	err := s.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, into)
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("reading %T %s/%s: %w", into, namespace, name, err)
+	default:
+		return true, nil
 	}
 }
 

@@ -146,3 +146,37 @@ func TestSecret(t *testing.T) {
 		})
 	}
 }
+
+func TestTexts(t *testing.T) {
+	t.Parallel()
+	name := metav1.ObjectMeta{Namespace: "default", Name: "settings"}
+	live := clientWith(t,
+		&corev1.ConfigMap{ObjectMeta: name, Data: map[string]string{"A": "a"}, BinaryData: map[string][]byte{"B": {1}}},
+		&corev1.Secret{ObjectMeta: name, Data: map[string][]byte{"C": []byte("c")}},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "empty"}},
+	)
+	type read = func(context.Context, string, string) (map[string]string, error)
+	s, down := kube.NewFrom(live, failing(t), broker), kube.NewFrom(failing(t), failing(t), broker)
+	for name, tc := range map[string]struct {
+		read            read
+		namespace, name string
+		want            map[string]string
+		err             error
+	}{
+		"ConfigMap":       {s.ConfigMap, "default", "settings", map[string]string{"A": "a"}, nil},
+		"Secret":          {s.SecretTexts, "default", "settings", map[string]string{"C": "c"}, nil},
+		"Empty":           {s.ConfigMap, "default", "empty", map[string]string{}, nil},
+		"AbsentConfigMap": {s.ConfigMap, "default", "absent", nil, nil},
+		"AbsentSecret":    {s.SecretTexts, "other", "settings", nil, nil},
+		"Outage":          {down.ConfigMap, "default", "settings", nil, errBoom},
+		"SecretOutage":    {down.SecretTexts, "default", "settings", nil, errBoom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := tc.read(t.Context(), tc.namespace, tc.name)
+			if d := cmp.Diff(tc.want, got); d != "" || !errors.Is(err, tc.err) {
+				t.Errorf("%v, -want +got\n%s", err, d)
+			}
+		})
+	}
+}

@@ -27,6 +27,10 @@ env: |
     value: {{ .Values.env_injector.envImage.pullPolicy }}
   - name: DOCKER_IMAGE_INSPECTION_TIMEOUT
     value: {{ .Values.env_injector.dockerImageInspection.timeout | quote }}
+  - name: READ_CONFIGMAPS
+    value: {{ .Values.env_injector.sources.configMaps | quote }}
+  - name: READ_SECRETS
+    value: {{ .Values.env_injector.sources.secrets | quote }}
   {{- range $kind, $amounts := .Values.env_injector.initContainerResources }}
   {{- range $resource, $amount := $amounts }}
   {{- if $amount }}
