@@ -206,7 +206,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"Placeholders": {"unknown", nil, []brokerapi.Problem{
 			problem("A", "nosuch@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret nosuch in the pod's namespace"),
-			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db, of type secret: the placeholder's query fits no part of this vault object"),
+			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db: the placeholder's query fits no part of this vault object, of type secret; possible are: none, raw, username, password, tls.crt, tls.key"),
 			problem("C", "x db@azurekeyvault", v2beta1.ReasonPlaceholderFormat, "not a placeholder: write NAME@azurekeyvault or NAME@azurekeyvault?QUERY, where NAME is an AzureKeyVaultSecret of the pod's namespace"),
 		}},
 		"OtherNamespacesAreOutOfReach": {"foreign", nil, []brokerapi.Problem{

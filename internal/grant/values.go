@@ -81,8 +81,9 @@ func resolve(v Variable, secrets map[string]*v2beta1.AzureKeyVaultSecret) (Need,
 	}
 	ref, err := render.EnvReference(akvs.Spec, p.Query)
 	if err != nil {
-		return Need{}, problem(v, v2beta1.ReasonPlaceholderQuery,
-			fmt.Sprintf("AzureKeyVaultSecret %s, of type %s: %s", p.Name, akvs.Spec.Vault.Object.Type, render.ErrQuery))
+		fault := render.Explain(err)
+		return Need{}, problem(v, fault.Reason,
+			fmt.Sprintf("AzureKeyVaultSecret %s: %s", p.Name, fault.Text))
 	}
 	return Need{Variable: v, Reference: ref, spec: akvs.Spec, query: p.Query}, nil
 }

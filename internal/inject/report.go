@@ -89,7 +89,7 @@ func (in *injection) doubt(container, variable string, ph placeholder.Placeholde
 		return []string{where + fmt.Sprintf("namespace %q has no AzureKeyVaultSecret of this name yet; the container cannot start without it", in.facts.Namespace)}
 	}
 	if _, err := render.EnvReference(akvs.Spec, ph.Query); err != nil {
-		return []string{where + fmt.Sprintf("the query fits no part of a vault object of type %s; the container cannot start with it", akvs.Spec.Vault.Object.Type)}
+		return []string{where + fmt.Sprintf("%v; the container cannot start with it", err)}
 	}
 	return nil
 }
