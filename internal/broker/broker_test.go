@@ -4,6 +4,8 @@ package broker_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -56,6 +58,35 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("no audit of %s in %s", part, s.log)
 		}
 	}
+}
+
+// Each type of object gives its parts, several of one object with one read.
+func TestAnswersParts(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "parts")
+	if _, err := x509.ParsePKIXPublicKey(block(got.values["PEM"])); err != nil {
+		t.Errorf("the key: %v", err)
+	}
+	delete(got.values, "PEM")
+	want := map[string]string{"USER": "me", "PASSWORD": canary, "HOST": canary}
+	if d := cmp.Diff(want, got.values); d != "" || got.status != http.StatusOK {
+		t.Errorf("status %d, -want +got\n%s", got.status, d)
+	}
+	if n := len(s.vault.Reads()); n != 3 {
+		t.Errorf("%d reads of 3 distinct objects", n)
+	}
+	kept := s.ask(t, "good", "kept").values
+	if _, err := tls.X509KeyPair([]byte(kept["CERT"]), []byte(kept["KEY"])); err != nil {
+		t.Errorf("a pair in a secret: %v", err)
+	}
+}
+
+// block is what a PEM block holds.
+func block(text string) []byte {
+	if b, _ := pem.Decode([]byte(text)); b != nil {
+		return b.Bytes
+	}
+	return nil
 }
 
 // Init containers ask like any other, and who has no placeholder gets nothing.
@@ -212,6 +243,9 @@ func TestRefused(t *testing.T) {
 		"OtherNamespacesAreOutOfReach": {"foreign", nil, []brokerapi.Problem{
 			problem("A", "theirs@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret theirs in the pod's namespace"),
 		}},
+		"NoEntry": {"no-entry", nil, []brokerapi.Problem{
+			problem("A", "many@azurekeyvault?port", v2beta1.ReasonPlaceholderQuery, "secret many in vault my-kv: its value has no entry of the name port"),
+		}},
 		"Missing": {"missing", nil, []brokerapi.Problem{
 			problem("A", "gone@azurekeyvault", v2beta1.ReasonObjectNotFound, "secret gone in vault my-kv: the vault has no such object"),
 		}},
@@ -277,7 +311,7 @@ func TestUnavailable(t *testing.T) {
 
 // A certificate that is renewed between two reads still comes as one pair.
 func TestRenewalBetweenReads(t *testing.T) {
-	for range 10 { // which half is read first is up to the scheduler
+	for i := range 20 { // which half is read first is up to the scheduler
 		s := newStage(t)
 		var once sync.Once
 		s.after = func(ref vault.Reference) {
@@ -285,9 +319,11 @@ func TestRenewalBetweenReads(t *testing.T) {
 				once.Do(func() { putCertificate(t, s.vault, "tls") })
 			}
 		}
-		got := s.ask(t, "good", "app")
-		if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(got.values["KEY"])); err != nil {
-			t.Fatalf("status %d, certificate and key: %v", got.status, err)
+		container := []string{"app", "pair"}[i%2]
+		got := s.ask(t, "good", container)
+		key := got.values["KEY"] + got.values["RAW"] // a container has either
+		if _, err := tls.X509KeyPair([]byte(got.values["CERT"]), []byte(key)); err != nil {
+			t.Fatalf("%s: status %d, certificate and key: %v", container, got.status, err)
 		}
 	}
 }
