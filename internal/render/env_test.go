@@ -256,8 +256,7 @@ var twins = []twin{
 	{v2beta1.ObjectMultiKeyValue, "-._9", "", "-._9", nil},
 }
 
-// A container and a Secret get the same of one object, or neither gets any.
-func TestEnvIsWhatOutputWrites(t *testing.T) {
+func TestEveryQueryHasItsTwin(t *testing.T) {
 	t.Parallel()
 	for _, of := range objectTypes {
 		for _, query := range queriesOf(of) {
@@ -266,57 +265,69 @@ func TestEnvIsWhatOutputWrites(t *testing.T) {
 			}
 		}
 	}
-	texts := []string{
-		"v", "", " u:p:w\n", "dTpwCg==", kept().pfx, kept().pem, pemOf(kept().server), kept().pem + pemOf(kept().other),
-		`{"host":"h","raw":1,"tls.key":null}`, "-._9: x\nhost: y", `{"host":[]}`,
-	}
-	steps := [][]v2beta1.Transform{nil, {"trim"}, {"base64encode"}, {"trim", "base64decode"}}
+}
+
+// A container and a Secret get the same of one object, or neither gets any.
+func TestEnvIsWhatOutputWrites(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		each := rapid.SampledFrom(twins).Draw(t, "query")
-		changes := []change{
-			transforms(rapid.SampledFrom(steps).Draw(t, "transforms")...),
-			format(rapid.SampledFrom([]v2beta1.KeyFormat{"", v2beta1.FormatPEM, v2beta1.FormatJWK}).Draw(t, "format")),
-			content(rapid.SampledFrom([]v2beta1.ContentType{v2beta1.ContentJSON, v2beta1.ContentYAML}).Draw(t, "content type")),
-		}
-		if each.object == v2beta1.ObjectSecret && rapid.Bool().Draw(t, "server first") {
-			changes = append(changes, serverFirst)
-		}
+		changes := drawChanges(t, each.object)
 		asked := spec(each.object, each.secretType, "k", changes...)
 		if each.change != nil {
 			changes = append(changes, each.change)
 		}
-		written := spec(each.object, each.secretType, "k", changes...)
-		obj := vault.Object{
-			Value:       secret.New([]byte(rapid.SampledFrom(texts).Draw(t, "value"))),
-			Certificate: rapid.SampledFrom([][]byte{kept().server.Raw, []byte("x")}).Draw(t, "certificate"),
-			Key:         vaultKeys[rapid.SampledFrom([]string{"rsa", "p256", "p256k", "none"}).Draw(t, "key")],
-		}
-		want, errOut := render.Output(written, render.Secret, obj)
+		obj := drawObject(t)
+		want, errOut := render.Output(spec(each.object, each.secretType, "k", changes...), render.Secret, obj)
 		got, err := render.Env(asked, each.query, obj)
 		value, there := want.Data[each.key]
 		switch {
-		case errOut == nil && !there:
-			if !errors.Is(err, render.ErrNoEntry) {
-				t.Fatalf("error %v, want %v", err, render.ErrNoEntry)
-			}
 		case errOut != nil:
 			if err == nil || render.Explain(err).Reason != render.Explain(errOut).Reason {
 				t.Fatalf("error %v, the output's is %v", err, errOut)
 			}
+		case !there:
+			if !errors.Is(err, render.ErrNoEntry) {
+				t.Fatalf("error %v, want %v", err, render.ErrNoEntry)
+			}
 		case err != nil:
 			t.Fatal(err)
-		case each.query == "raw" && each.object == v2beta1.ObjectCertificate:
-			if string(fileOf(got)) != string(value.Reveal()) {
-				t.Fatal("another file than the output's")
-			}
-		case string(got.Reveal()) != string(value.Reveal()):
+		case string(each.file(got)) != string(value.Reveal()):
 			t.Fatal("another value than the output's")
 		}
 	})
 }
 
-// fileOf undoes what makes text of a PFX.
-func fileOf(v secret.Value) []byte {
+func drawChanges(t *rapid.T, of v2beta1.ObjectType) []change {
+	steps := [][]v2beta1.Transform{nil, {"trim"}, {"base64encode"}, {"trim", "base64decode"}}
+	out := []change{
+		transforms(rapid.SampledFrom(steps).Draw(t, "transforms")...),
+		format(rapid.SampledFrom([]v2beta1.KeyFormat{"", v2beta1.FormatPEM, v2beta1.FormatJWK}).Draw(t, "format")),
+		content(rapid.SampledFrom([]v2beta1.ContentType{v2beta1.ContentJSON, v2beta1.ContentYAML}).Draw(t, "content type")),
+	}
+	if of == v2beta1.ObjectSecret && rapid.Bool().Draw(t, "server first") {
+		out = append(out, serverFirst)
+	}
+	return out
+}
+
+func drawObject(t *rapid.T) vault.Object {
+	texts := []string{
+		"v", "", " u:p:w\n", "dTpwCg==", kept().pfx, kept().pem, pemOf(kept().server), kept().pem + pemOf(kept().other),
+		`{"host":"h","raw":1,"tls.key":null}`, "-._9: x\nhost: y", `{"host":[]}`,
+	}
+	return vault.Object{
+		Value:       secret.New([]byte(rapid.SampledFrom(texts).Draw(t, "value"))),
+		Certificate: rapid.SampledFrom([][]byte{kept().server.Raw, []byte("x")}).Draw(t, "certificate"),
+		Key:         vaultKeys[rapid.SampledFrom([]string{"rsa", "p256", "p256k", "none"}).Draw(t, "key")],
+	}
+}
+
+// file is the value as an output has it: of an export that is the bytes of a PFX.
+func (w twin) file(v secret.Value) []byte {
+	if w.object != v2beta1.ObjectCertificate || w.query != "raw" {
+		return v.Reveal()
+	}
 	if file, err := base64.StdEncoding.AppendDecode(nil, v.Reveal()); err == nil {
 		return file
 	}
