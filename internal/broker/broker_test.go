@@ -3,6 +3,8 @@
 package broker_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -34,7 +36,7 @@ func TestAnswers(t *testing.T) {
 	if got.values["db@azurekeyvault"] != canary+"=db" {
 		t.Error("the value differs")
 	}
-	if err := got.pair(); err != nil {
+	if err := got.pair("tls@azurekeyvault?tls.crt", "tls@azurekeyvault?tls.key"); err != nil {
 		t.Errorf("certificate and key: %v", err)
 	}
 	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
@@ -54,6 +56,34 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("no audit of %s in %s", part, s.log)
 		}
 	}
+}
+
+// Each type of object gives its parts, several of one object with one read.
+func TestAnswersParts(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "parts")
+	if _, err := x509.ParsePKIXPublicKey(block(got.values["key@azurekeyvault?pem"])); err != nil {
+		t.Errorf("the key: %v", err)
+	}
+	delete(got.values, "key@azurekeyvault?pem")
+	want := map[string]string{"login@azurekeyvault?username": "me", "login@azurekeyvault?password": canary, "many@azurekeyvault?host": canary}
+	if d := cmp.Diff(want, got.values); d != "" || got.status != http.StatusOK {
+		t.Errorf("status %d, -want +got\n%s", got.status, d)
+	}
+	if n := len(s.vault.Reads()); n != 3 {
+		t.Errorf("%d reads of 3 distinct objects", n)
+	}
+	if err := s.ask(t, "good", "kept").pair("kept@azurekeyvault?tls.crt", "kept@azurekeyvault?tls.key"); err != nil {
+		t.Errorf("a pair in a secret: %v", err)
+	}
+}
+
+// block is what a PEM block holds.
+func block(text string) []byte {
+	if b, _ := pem.Decode([]byte(text)); b != nil {
+		return b.Bytes
+	}
+	return nil
 }
 
 // Init containers ask like any other, and who has no placeholder gets nothing.
@@ -77,7 +107,7 @@ func TestAnswersEveryContainer(t *testing.T) {
 // there is answered although it need not be.
 func TestAbsent(t *testing.T) {
 	got := newStage(t).ask(t, "good", "optional")
-	if d := cmp.Diff([]string{"gone@azurekeyvault", "nosuch@azurekeyvault?x"}, got.absent); d != "" || got.status != http.StatusOK {
+	if d := cmp.Diff([]string{"gone@azurekeyvault", "many@azurekeyvault?port", "nosuch@azurekeyvault?x"}, got.absent); d != "" || got.status != http.StatusOK {
 		t.Errorf("status %d, %+v, -want +got\n%s", got.status, got.failure, d)
 	}
 	if d := cmp.Diff(map[string]string{"db@azurekeyvault": canary + "=db"}, got.values); d != "" {
@@ -228,11 +258,14 @@ func TestRefused(t *testing.T) {
 	}{
 		"Placeholders": {"unknown", nil, []brokerapi.Problem{
 			problem("A", "nosuch@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret nosuch in the pod's namespace"),
-			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db, of type secret: the placeholder's query fits no part of this vault object"),
+			problem("B", "db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db: the placeholder's query fits no part of this vault object, of type secret; possible are: none, raw, username, password, tls.crt, tls.key"),
 			problem("C", "", v2beta1.ReasonPlaceholderFormat, placeholder.ErrMalformed.Error()),
 		}},
 		"OtherNamespacesAreOutOfReach": {"foreign", nil, []brokerapi.Problem{
 			problem("A", "theirs@azurekeyvault", v2beta1.ReasonUnknownSecret, "there is no AzureKeyVaultSecret theirs in the pod's namespace"),
+		}},
+		"NoEntry": {"no-entry", nil, []brokerapi.Problem{
+			problem("A", "many@azurekeyvault?port", v2beta1.ReasonPlaceholderQuery, "secret many in vault my-kv: its value has no entry of the name port"),
 		}},
 		"Missing": {"missing", nil, []brokerapi.Problem{
 			problem("A", "gone@azurekeyvault", v2beta1.ReasonObjectNotFound, "secret gone in vault my-kv: the vault has no such object"),
@@ -299,7 +332,7 @@ func TestUnavailable(t *testing.T) {
 
 // A certificate that is renewed between two reads still comes as one pair.
 func TestRenewalBetweenReads(t *testing.T) {
-	for range 10 { // which half is read first is up to the scheduler
+	for i := range 20 { // which half is read first is up to the scheduler
 		s := newStage(t)
 		var once sync.Once
 		s.after = func(ref vault.Reference) {
@@ -307,9 +340,13 @@ func TestRenewalBetweenReads(t *testing.T) {
 				once.Do(func() { putCertificate(t, s.vault, "tls") })
 			}
 		}
-		got := s.ask(t, "good", "app")
-		if err := got.pair(); err != nil {
-			t.Fatalf("status %d, certificate and key: %v", got.status, err)
+		got := s.ask(t, "good", []string{"app", "pair"}[i%2])
+		err := got.pair("tls@azurekeyvault?tls.crt", "tls@azurekeyvault?tls.key")
+		if i%2 == 1 {
+			err = got.pair("tls@azurekeyvault", "tls@azurekeyvault?raw")
+		}
+		if err != nil {
+			t.Fatalf("%d: status %d, certificate and key: %v", i, got.status, err)
 		}
 	}
 }

@@ -131,9 +131,13 @@ func pod() *corev1.Pod {
 				{Name: "unknown", Env: env("A", "nosuch@azurekeyvault", "B", "db@azurekeyvault?nope", "C", "x db@azurekeyvault", "D", "db@azurekeyvault")},
 				{Name: "foreign", Env: env("A", "theirs@azurekeyvault")},
 				{Name: "missing", Env: env("A", "gone@azurekeyvault", "B", "db@azurekeyvault")},
+				{Name: "parts", Env: env("USER", "login@azurekeyvault?username", "PASSWORD", "login@azurekeyvault?password", "HOST", "many@azurekeyvault?host", "PEM", "key@azurekeyvault?pem")},
+				{Name: "pair", Env: env("CERT", "tls@azurekeyvault", "RAW", "tls@azurekeyvault?raw")},
+				{Name: "kept", Env: env("CERT", "kept@azurekeyvault?tls.crt", "KEY", "kept@azurekeyvault?tls.key")},
+				{Name: "no-entry", Env: env("A", "many@azurekeyvault?port", "B", "many@azurekeyvault?host")},
 				{Name: "late", Env: env("A", "late@azurekeyvault")},
 				{Name: "inline", Env: env("A", "p://u:<db@azurekeyvault>@h/<late@azurekeyvault>", "B", "db@azurekeyvault", "C", "ops@@azurekeyvault")},
-				{Name: "optional", Env: env("A", "nosuch@azurekeyvault?x;optional", "B", "<gone@azurekeyvault;default=x>", "C", "db@azurekeyvault;optional")},
+				{Name: "optional", Env: env("A", "nosuch@azurekeyvault?x;optional", "B", "<gone@azurekeyvault;default=x>", "C", "db@azurekeyvault;optional", "D", "many@azurekeyvault?port;default=")},
 			},
 			EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Env: env("PASSWORD", "db@azurekeyvault"),
@@ -158,10 +162,21 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 	}
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: secret.New([]byte(canary + "=db"))})
 	putCertificate(t, s.vault, "tls")
+	_, file := pair(t, "kept")
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "kept"}, vault.Object{Value: secret.New(file)})
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "login"}, vault.Object{Value: secret.New([]byte("me:" + canary))})
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "many"},
+		vault.Object{Value: secret.New([]byte(`{"host":"` + canary + `","raw":"x"}`))})
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindKey, Name: "key"},
+		vault.Object{Key: vault.Key{Type: "RSA", N: []byte{0xc5, 0x3a}, E: []byte{1, 0, 1}}})
+	many := akvs("team", "many", v2beta1.ObjectMultiKeyValue, "many")
+	many.Spec.Vault.Object.ContentType = v2beta1.ContentJSON
 
 	kept := []client.Object{
 		akvs("team", "db", v2beta1.ObjectSecret, "db"),
 		akvs("team", "tls", v2beta1.ObjectCertificate, "tls"),
+		many, akvs("team", "key", v2beta1.ObjectKey, "key"),
+		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), akvs("team", "login", v2beta1.ObjectSecret, "login"),
 		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
 		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
 	}
@@ -191,6 +206,14 @@ func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, er
 // putCertificate adds a version of a self-signed certificate.
 func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
 	t.Helper()
+	der, both := pair(t, name)
+	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
+		vault.Object{Certificate: der, Value: secret.New(both), ContentType: "application/x-pem-file"})
+}
+
+// pair is the DER of a self-signed certificate, and a PEM of it with its key.
+func pair(t *testing.T, name string) ([]byte, []byte) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -204,10 +227,8 @@ func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	both := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	return der, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
-		vault.Object{Certificate: der, Value: secret.New(both), ContentType: "application/x-pem-file"})
 }
 
 // client is an API server that reviews the stage's tokens.
@@ -283,9 +304,9 @@ type reply struct {
 	absent  []string
 }
 
-// pair is nil where the values of container app hold a certificate and its key.
-func (r reply) pair() error {
-	_, err := tls.X509KeyPair([]byte(r.values["tls@azurekeyvault?tls.crt"]), []byte(r.values["tls@azurekeyvault?tls.key"]))
+// pair is nil where the values of these two are a certificate and its key.
+func (r reply) pair(certificate, key string) error {
+	_, err := tls.X509KeyPair([]byte(r.values[certificate]), []byte(r.values[key]))
 	return err
 }
 

@@ -81,7 +81,7 @@ func TestWrapperRepeatsTheBroker(t *testing.T) {
 		"Denied":          {"good", "nosuch", nil, "the broker refuses this container: the pod has no such container or init container"},
 		"BadContainer":    {"good", "no such", nil, "the request is not"},
 		"NoSecret":        {"good", "foreign", nil, "A (AzureKeyVaultSecretNotFound): there is no AzureKeyVaultSecret theirs in the pod's namespace"},
-		"BadQuery":        {"good", "unknown", nil, "B (PlaceholderQueryInvalid): AzureKeyVaultSecret db, of type secret: "},
+		"BadQuery":        {"good", "unknown", nil, "B (PlaceholderQueryInvalid): AzureKeyVaultSecret db: "},
 		"Forbidden": {
 			"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrForbidden) },
 			"PASSWORD (VaultForbidden): secret db in vault my-kv: the identity may not read this object",

@@ -119,8 +119,9 @@ func uses(variables []Variable, out *Values) []*use {
 func (u *use) resolve(spec v2beta1.AzureKeyVaultSecretSpec) (Need, *brokerapi.Problem) {
 	ref, err := render.EnvReference(spec, u.placeholder.Query)
 	if err != nil {
-		return Need{}, problem(u.variable, u.placeholder.Key(), v2beta1.ReasonPlaceholderQuery,
-			fmt.Sprintf("AzureKeyVaultSecret %s, of type %s: %s", u.placeholder.Name, spec.Vault.Object.Type, render.ErrQuery))
+		fault := render.Explain(err)
+		return Need{}, problem(u.variable, u.placeholder.Key(), fault.Reason,
+			fmt.Sprintf("AzureKeyVaultSecret %s: %s", u.placeholder.Name, fault.Text))
 	}
 	return Need{
 		Key: u.placeholder.Key(), Variable: u.variable, Reference: ref,
@@ -191,7 +192,9 @@ func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 
 // absent is what ";optional" and ";default" are about. A vault that cannot be
 // asked, or will not say, is not a value that does not exist.
-func absent(err error) bool { return errors.Is(err, vault.ErrNotFound) }
+func absent(err error) bool {
+	return errors.Is(err, vault.ErrNotFound) || errors.Is(err, render.ErrNoEntry)
+}
 
 func (r Read) value(n Need) (secret.Value, error) {
 	if r.Err != nil {

@@ -167,6 +167,7 @@ func TestTorn(t *testing.T) {
 		"PrivateAlone": {map[vault.Reference]grant.Read{private: at("1")}, nil},
 		"PublicFailed": {map[vault.Reference]grant.Read{public: {Err: errBoom}, private: at("2")}, nil},
 		"KeyFailed":    {map[vault.Reference]grant.Read{public: at("1"), private: {Err: errBoom}}, nil},
+		"KeptPair":     {map[vault.Reference]grant.Read{reference(vault.KindSecret, "tls", false): at("1"), public: at("2")}, nil},
 		"PlainSecret":  {map[vault.Reference]grant.Read{reference(vault.KindSecret, "tls", false): at("1"), private: at("2")}, nil},
 	}
 	for name, tc := range cases {
@@ -226,6 +227,44 @@ func certificateAlone(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// Whatever is asked of a certificate comes from two reads, which Torn makes one
+// version of; of a secret, all parts come from one.
+func TestPairsComeFromFewReads(t *testing.T) {
+	t.Parallel()
+	got := grant.References(needs(t,
+		grant.Variable{Name: "A", Text: "tls@azurekeyvault?raw"}, grant.Variable{Name: "B", Text: "tls@azurekeyvault?tls.key"},
+		grant.Variable{Name: "C", Text: "tls@azurekeyvault?tls.crt"},
+		grant.Variable{Name: "D", Text: "db@azurekeyvault?tls.crt"}, grant.Variable{Name: "E", Text: "db@azurekeyvault?tls.key"},
+		grant.Variable{Name: "F", Text: "db@azurekeyvault?raw"}, grant.Variable{Name: "G", Text: "db@azurekeyvault?password"},
+	))
+	want := []vault.Reference{
+		reference(vault.KindCertificate, "tls", true), reference(vault.KindCertificate, "tls", false), reference(vault.KindSecret, "db", false),
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// What can never fit is said before anything is read, each with its reason.
+func TestResolveRefusesQueries(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ text, reason, says string }{
+		"NoSuchPart": {"db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db: " + render.ErrQuery.Error() + ", of type secret; possible are: none, raw"},
+		"NoName":     {"many@azurekeyvault", v2beta1.ReasonPlaceholderQuery, "a multi-key-value-secret has no value of its own: name an entry"},
+		"NoFormat":   {"many@azurekeyvault?a", v2beta1.ReasonOutputInvalid, render.ErrContentType.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, values := grant.Resolve([]grant.Variable{{Name: "A", Text: tc.text}}, map[string]*v2beta1.AzureKeyVaultSecret{
+				"db": akvs(v2beta1.ObjectSecret, "db"), "many": akvs(v2beta1.ObjectMultiKeyValue, "many"),
+			})
+			if problems := values.Problems; len(got) != 0 || len(problems) != 1 || problems[0].Reason != tc.reason || !strings.Contains(problems[0].Message, tc.says) {
+				t.Errorf("Resolve() = %+v, %+v", got, problems)
+			}
+		})
+	}
 }
 
 // What the object turns out to be is a person's affair too.

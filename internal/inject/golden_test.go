@@ -52,7 +52,7 @@ var commands = map[string]inject.Command{
 
 func secrets() map[string]*v2beta1.AzureKeyVaultSecret {
 	return map[string]*v2beta1.AzureKeyVaultSecret{
-		"my-secret": akvs(v2beta1.ObjectSecret), "my-cert": akvs(v2beta1.ObjectCertificate), "absent": nil,
+		"my-secret": akvs(v2beta1.ObjectSecret), "my-cert": akvs(v2beta1.ObjectCertificate), "my-many": akvs(v2beta1.ObjectMultiKeyValue), "absent": nil,
 	}
 }
 

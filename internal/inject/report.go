@@ -114,7 +114,7 @@ func (in *injection) doubt(container, variable string, ph placeholder.Placeholde
 		return
 	}
 	if _, err := render.EnvReference(akvs.Spec, ph.Query); err != nil {
-		in.warn("%sthe query fits no part of a vault object of type %s; the container cannot start with it", where, akvs.Spec.Vault.Object.Type)
+		in.warn("%s%v; the container cannot start with it", where, err)
 	}
 }
 

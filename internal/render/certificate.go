@@ -58,6 +58,15 @@ func export(obj vault.Object) (secret.Value, error) {
 	return bundle.File(), nil
 }
 
+// exportText is the same as the vault keeps it, which is text: PEM, or the base64
+// of a PFX. Bytes could not stand in an environment.
+func exportText(obj vault.Object) (secret.Value, error) {
+	if _, err := certs.Parse(obj.Value); err != nil {
+		return secret.Value{}, certificateError(err)
+	}
+	return obj.Value, nil
+}
+
 func publicPEM(obj vault.Object) (secret.Value, error) {
 	text, err := certs.PublicPEM(obj.Certificate)
 	if err != nil {

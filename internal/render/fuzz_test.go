@@ -3,6 +3,7 @@
 package render_test
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// ours are the texts of all errors that rendering an output may give.
+// ours are the texts of all errors that rendering may give, but for those about a query.
 var ours = func() []string {
 	texts := []string{
 		"spec.output.secret.dataKey is required",
@@ -29,7 +30,11 @@ var ours = func() []string {
 	for _, err := range sentinels {
 		texts = append(texts, err.Error())
 	}
-	return texts
+	return append(texts, // of placeholders
+		"the value is not of the form username:password",
+		"an EC key has no modulus: ask for ?pem or ?jwk, or set spec.output.format",
+		"a key on the curve P-256K has no PEM form here: ask for ?jwk",
+	)
 }()
 
 var sentinels = []error{
@@ -91,6 +96,43 @@ func FuzzOutput(f *testing.F) {
 		shape, err := render.OutputShape(s, render.Secret)
 		if err != nil || shape.Type != payload.Type || !shape.Open && len(shape.Keys) != len(payload.Data) {
 			t.Fatalf("shape %+v, payload of %s with %d keys, error %v", shape, payload.Type, len(payload.Data), err)
+		}
+	})
+}
+
+// Whatever a vault holds and whatever is asked of it, a value comes out only where
+// EnvReference said that one may, and no error tells of the value.
+func FuzzEnv(f *testing.F) {
+	for i, of := range objectTypes {
+		for _, query := range queriesOf(of) {
+			f.Add([]byte(kept().pem), query, i, "trim", true)
+			f.Add([]byte(several), query, i, "", false)
+		}
+	}
+	f.Add([]byte("dTpw"), "password", 0, "base64decode", false)
+	f.Add([]byte(kept().pfx), "raw", 1, "", false)
+	f.Add([]byte("a: b"), "*", 3, "", false)
+	f.Fuzz(func(t *testing.T, value []byte, query string, of int, transform string, first bool) {
+		s := spec(objectTypes[uint(of)%uint(len(objectTypes))], "", "", content(v2beta1.ContentYAML), format(v2beta1.KeyFormat(transform)))
+		if transform != "" {
+			transforms(v2beta1.Transform(transform))(&s)
+		}
+		if first {
+			serverFirst(&s)
+		}
+		_, errRef := render.EnvReference(s, query)
+		got, err := render.Env(s, query, vault.Object{Value: secret.New(value), Certificate: value, Key: vaultKeys["p256k"]})
+		switch {
+		case errors.Is(errRef, render.ErrQuery) != errors.Is(err, render.ErrQuery):
+			t.Fatalf("reference: error %v, value: %v", errRef, err)
+		case err != nil && got.Len() > 0:
+			t.Fatalf("a value beside the error %v", err)
+		case errors.Is(err, render.ErrNoEntry):
+			if err.Error() != "its value has no entry of the name "+query {
+				t.Fatalf("an error of another making: %q", err)
+			}
+		case err != nil && errRef == nil:
+			mustBeOurs(t, err, value)
 		}
 	})
 }

@@ -42,6 +42,14 @@ func keyText(to target, obj vault.Object) (map[string]secret.Value, error) {
 	return map[string]secret.Value{to.dataKey: secret.New(text)}, nil
 }
 
+// keyAs writes it in this format, whichever the spec names.
+func keyAs(format v2beta1.KeyFormat) func(target, vault.Object) (map[string]secret.Value, error) {
+	return func(to target, obj vault.Object) (map[string]secret.Value, error) {
+		to.format = format
+		return keyText(to, obj)
+	}
+}
+
 // The types of a key, as JWK names them. A vault adds -HSM to them for where it
 // keeps the private part.
 const (

@@ -337,12 +337,12 @@ func TestExcludedNamespaces(t *testing.T) {
 func TestWarns(t *testing.T) {
 	t.Parallel()
 	c := container("app", "/app")
-	c.Env = []corev1.EnvVar{{Name: "A", Value: "absent@azurekeyvault"}, {Name: "B", Value: "my-secret@azurekeyvault?tls.key"}}
+	c.Env = []corev1.EnvVar{{Name: "A", Value: "absent@azurekeyvault"}, {Name: "B", Value: "my-secret@azurekeyvault?tls.pem"}}
 	f := newFixture()
 	got := f.review(t, with(t, c))
 	want := []string{
 		`container "app", variable A, placeholder absent@azurekeyvault: namespace "default" has no AzureKeyVaultSecret of this name yet; the container cannot start without it`,
-		`container "app", variable B, placeholder my-secret@azurekeyvault?tls.key: the query fits no part of a vault object of type secret; the container cannot start with it`,
+		`container "app", variable B, placeholder my-secret@azurekeyvault?tls.pem: the placeholder's query fits no part of this vault object, of type secret; possible are: none, raw, username, password, tls.crt, tls.key; the container cannot start with it`,
 	}
 	if d := cmp.Diff(want, got.Warnings); d != "" || !got.Allowed || got.Patch == nil {
 		t.Errorf("answer %+v: -want +got\n%s", got, d)

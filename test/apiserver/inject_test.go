@@ -371,8 +371,8 @@ func podsAreJudged(t *testing.T) {
 	}{
 		"Injected":      {somePod(ns, "my-secret@azurekeyvault"), true, "", ""},
 		"Absent":        {somePod(ns, "absent@azurekeyvault"), true, "has no AzureKeyVaultSecret of this name yet", ""},
-		"Query":         {somePod(ns, "my-secret@azurekeyvault?tls.key"), true, "the query fits no part of a vault object of type secret", ""},
-		"Malformed":     {somePod(ns, "x my-secret@azurekeyvault"), false, "", "spec.containers[0].env[0].value of variable A holds @azurekeyvault but is not a placeholder"},
+		"Query":         {somePod(ns, "my-secret@azurekeyvault?tls.pem"), true, "query fits no part of this vault object, of type secret", ""},
+		"Malformed":     {somePod(ns, "x my-secret@azurekeyvault"), false, "", "spec.containers[0].env[0].value of variable A: not a placeholder: write NAME"},
 		"Registry":      {noCommand, false, "", `what image "registry.example/app:1" runs is not known because its registry does not let the Env Injector read it: set the container's command`},
 		"NoPlaceholder": {somePod(ns, "text"), false, "", ""},
 		"NotEnabled":    {somePod(plain, "my-secret@azurekeyvault"), false, "", ""},

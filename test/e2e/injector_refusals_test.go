@@ -81,7 +81,7 @@ func containersThatMayNotStart(s *story) {
 		"forbidden":       {"forbidden@azurekeyvault", v2beta1.ReasonForbidden, s.object("forbidden"), vault.ErrForbidden},
 		"forbidden-vault": {"forbidden-vault@azurekeyvault", v2beta1.ReasonForbidden, "forbidden-kv", vault.ErrForbidden},
 		"unknown":         {"nobody@azurekeyvault", v2beta1.ReasonUnknownSecret, "AzureKeyVaultSecret nobody", nil},
-		"query":           {"gone@azurekeyvault?tls.key", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret gone", render.ErrQuery},
+		"query":           {"gone@azurekeyvault?tls.pem", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret gone", render.ErrQuery},
 	}
 	var manifests strings.Builder
 	for name, each := range doomedPods {
@@ -96,7 +96,7 @@ func containersThatMayNotStart(s *story) {
 		s.failed(name, "125", words...)
 	}
 	s.warns(doomed("unknown2", "nobody@azurekeyvault"), "no AzureKeyVaultSecret of this name yet")
-	s.warns(doomed("query2", "gone@azurekeyvault?tls.key"), "the query fits no part")
+	s.warns(doomed("query2", "gone@azurekeyvault?tls.pem"), "query fits no part")
 }
 
 // failed waits until a container has failed to start, and looks where a person
