@@ -49,10 +49,10 @@ type Options struct {
 	Command  CommandFunc
 	// Source is asked for what containers' env and envFrom name, but not for kinds
 	// that it leaves out: nil knows none.
-	Source map[inject.SourceKind]SourceFunc
-	Cluster  Cluster
-	Metrics  *Metrics
-	Log      *slog.Logger
+	Source  map[inject.SourceKind]SourceFunc
+	Cluster Cluster
+	Metrics *Metrics
+	Log     *slog.Logger
 }
 
 // Handler decides about pods. It is an admission.Handler.

@@ -64,6 +64,7 @@ var groups = []struct {
 	{"Outputs", true, outputStories},
 	{"ControllerRefuses", true, controllerRefusals},
 	{"Injector", true, injectorStories},
+	{"Placeholders", true, placeholderStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
 	{"Disruption", false, disruptionStories},
