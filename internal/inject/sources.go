@@ -29,7 +29,7 @@ type Source struct {
 	Name string
 }
 
-// Sources are the texts of sources by key. A nil entry was looked for and does not
+// Sources are the texts of sources by key; one without a placeholder may be left empty. A nil entry was looked for and does not
 // exist; a source without entry was not looked for, and nothing is known of it.
 type Sources map[Source]map[string]string
 

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -34,7 +35,8 @@ type Cluster interface {
 	Brokers(ctx context.Context) ([]string, error)
 }
 
-// SourceFunc returns the texts of a ConfigMap or Secret, or nil if there is none.
+// SourceFunc returns the keys of a ConfigMap or Secret with those texts that hold
+// placeholders, or nil if there is none.
 type SourceFunc func(ctx context.Context, namespace string, source inject.Source) (map[string]string, error)
 
 // CommandFunc says what an image runs on nodes of these architectures. After a
@@ -89,7 +91,11 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 	if slices.Contains(h.Excluded, req.Namespace) {
 		return h.excluded(req.Namespace, pod)
 	}
-	found, err := h.sources(ctx, req.Namespace, pod.Sources())
+	sources := pod.Sources()
+	if len(sources) > maxSources {
+		return refusal(log, errManySources)
+	}
+	found, err := h.sources(ctx, req.Namespace, sources)
 	if err != nil {
 		log.Warn("cannot read what a pod's containers refer to", telemetry.KeyError, err)
 		return refusal(log, errSources)
@@ -104,6 +110,16 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 
 // errSources is all that a person is told: the log has the rest.
 var errSources = errors.New("the Env Injector cannot read the ConfigMaps and Secrets that the pod's containers refer to; try again in a moment")
+
+// maxSources of one pod, and how many are read at once, so that one pod's admission
+// cannot keep the others' waiting.
+const (
+	maxSources    = 100
+	sourcesAtOnce = 8
+)
+
+var errManySources = fmt.Errorf("the pod's containers refer to more than %d ConfigMaps and Secrets, and each must be looked at for placeholders: "+
+	"opt those out that have none, with the annotation %sCONTAINER \"false\"", maxSources, inject.AnnotationInject)
 
 func (h *Handler) excluded(namespace string, pod *inject.Pod) (admission.Response, outcome) {
 	response := admission.Allowed("")
@@ -180,11 +196,13 @@ func (h *Handler) facts(ctx context.Context, req admission.Request, pod *inject.
 	return f
 }
 
-// sources reads them all at once. Not to know one is not to know what its pod asks for.
+// sources reads them, several at once. Not to know one is not to know what its pod asks
+// for.
 func (h *Handler) sources(ctx context.Context, namespace string, list []inject.Source) (inject.Sources, error) {
 	var (
 		all   sync.WaitGroup
 		mu    sync.Mutex
+		slots = make(chan struct{}, sourcesAtOnce)
 		found = inject.Sources{}
 		errs  []error
 	)
@@ -193,7 +211,9 @@ func (h *Handler) sources(ctx context.Context, namespace string, list []inject.S
 		if !allowed {
 			continue
 		}
+		slots <- struct{}{}
 		all.Go(func() {
+			defer func() { <-slots }()
 			texts, err := read(ctx, namespace, source)
 			mu.Lock()
 			defer mu.Unlock()

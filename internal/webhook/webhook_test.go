@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +269,26 @@ func TestSources(t *testing.T) {
 				t.Errorf("said %s, logged %s", got.Result.Message, f.log.String())
 			}
 		})
+	}
+}
+
+func TestTooManySources(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.sources = map[inject.SourceKind]webhook.SourceFunc{inject.ConfigMap: func(context.Context, string, inject.Source) (map[string]string, error) {
+		return map[string]string{}, nil
+	}}
+	c := container("app", "/app")
+	for i := range 101 {
+		if i == 100 {
+			if got := f.review(t, with(t, c)); !got.Allowed {
+				t.Errorf("answer to 100 %+v", got)
+			}
+		}
+		c.EnvFrom = append(c.EnvFrom, corev1.EnvFromSource{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: strconv.Itoa(i)}}})
+	}
+	if got := f.again(t, with(t, c)); got.Allowed || got.Result.Code != http.StatusForbidden || !strings.Contains(got.Result.Message, "more than 100 ConfigMaps and Secrets") {
+		t.Errorf("answer to 101 %+v", got)
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
 // Source answers the webhook's questions. It is safe for concurrent use.
@@ -165,9 +166,10 @@ func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.A
 	}
 }
 
-// ConfigMap returns the texts of a ConfigMap, or nil. What it holds as bytes, the
-// kubelet does not make variables of either. The API server is asked each time: what is
-// decided about a pod is to be what its containers will find a moment later.
+// ConfigMap returns the keys of a ConfigMap with those texts that hold placeholders, or
+// nil if there is none. What it holds as bytes, the kubelet does not make variables of
+// either. The API server is asked each time: what is decided about a pod is to be what
+// its containers will find a moment later.
 func (s *Source) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
 	var object corev1.ConfigMap
 	found, err := s.get(ctx, namespace, name, &object)
@@ -177,8 +179,7 @@ func (s *Source) ConfigMap(ctx context.Context, namespace, name string) (map[str
 	return texts(object.Data), nil
 }
 
-// SecretTexts returns what a Secret holds, as text, or nil. The API server is asked
-// each time.
+// SecretTexts is the same of a Secret.
 func (s *Source) SecretTexts(ctx context.Context, namespace, name string) (map[string]string, error) {
 	var object corev1.Secret
 	found, err := s.get(ctx, namespace, name, &object)
@@ -188,11 +189,16 @@ func (s *Source) SecretTexts(ctx context.Context, namespace, name string) (map[s
 	return texts(object.Data), nil
 }
 
-// texts is never nil: what exists may be empty.
+// texts is never nil: what exists may be empty. Whatever is no placeholder's business
+// goes no further.
 func texts[T ~string | ~[]byte](data map[string]T) map[string]string {
 	out := make(map[string]string, len(data))
-	for key, text := range data {
-		out[key] = string(text)
+	for key, bytes := range data {
+		text := ""
+		if s := string(bytes); placeholder.In(s) {
+			text = s
+		}
+		out[key] = text
 	}
 	return out
 }

@@ -151,8 +151,8 @@ func TestTexts(t *testing.T) {
 	t.Parallel()
 	name := metav1.ObjectMeta{Namespace: "default", Name: "settings"}
 	live := clientWith(t,
-		&corev1.ConfigMap{ObjectMeta: name, Data: map[string]string{"A": "a"}, BinaryData: map[string][]byte{"B": {1}}},
-		&corev1.Secret{ObjectMeta: name, Data: map[string][]byte{"C": []byte("c")}},
+		&corev1.ConfigMap{ObjectMeta: name, Data: map[string]string{"A": "a@azurekeyvault", "P": "plain"}, BinaryData: map[string][]byte{"B": {1}}},
+		&corev1.Secret{ObjectMeta: name, Data: map[string][]byte{"C": []byte("<c@azurekeyvault>"), "P": []byte("s3cr3t")}},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "empty"}},
 	)
 	type read = func(context.Context, string, string) (map[string]string, error)
@@ -163,8 +163,8 @@ func TestTexts(t *testing.T) {
 		want            map[string]string
 		err             error
 	}{
-		"ConfigMap":       {s.ConfigMap, "default", "settings", map[string]string{"A": "a"}, nil},
-		"Secret":          {s.SecretTexts, "default", "settings", map[string]string{"C": "c"}, nil},
+		"ConfigMap":       {s.ConfigMap, "default", "settings", map[string]string{"A": "a@azurekeyvault", "P": ""}, nil},
+		"Secret":          {s.SecretTexts, "default", "settings", map[string]string{"C": "<c@azurekeyvault>", "P": ""}, nil},
 		"Empty":           {s.ConfigMap, "default", "empty", map[string]string{}, nil},
 		"AbsentConfigMap": {s.ConfigMap, "default", "absent", nil, nil},
 		"AbsentSecret":    {s.SecretTexts, "other", "settings", nil, nil},
