@@ -66,6 +66,7 @@ var groups = []struct {
 	{"Injector", true, injectorStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
+	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},
 	{"Chart", false, chartStories},
