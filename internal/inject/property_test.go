@@ -222,41 +222,51 @@ func TestTheInstallerStatesWhatAllState(t *testing.T) {
 
 // passes holds the installer to the tightest rules that the containers pass.
 func passes(t *rapid.T, name corev1.ResourceName, installer corev1.ResourceRequirements, containers []corev1.Container) {
-	var sum, least resource.Quantity
-	requested, limited, ratio := true, true, 1.0
-	for i, c := range containers {
-		request, r := c.Resources.Requests[name]
-		limit, l := c.Resources.Limits[name]
-		requested, limited = requested && r, limited && l && !limit.IsZero()
-		sum.Add(request)
-		if i == 0 || request.Cmp(least) < 0 {
-			least = request
-		}
-		if !request.IsZero() {
-			ratio = max(ratio, limit.AsApproximateFloat64()/request.AsApproximateFloat64())
-		} else {
-			ratio = math.Inf(1)
-		}
-	}
-	request, r := installer.Requests[name]
-	limit, l := installer.Limits[name]
+	rules := tightest(name, containers)
+	request, requests := installer.Requests[name]
+	limit, limits := installer.Limits[name]
 	switch {
-	case requested && (!r || request.Cmp(least) < 0):
-		t.Fatalf("%s: requests %s, the others %s and more", name, request.String(), least.String())
-	case limited && !l:
+	case rules.requested && (!requests || request.Cmp(rules.least) < 0):
+		t.Fatalf("%s: requests %s, the others %s and more", name, request.String(), rules.least.String())
+	case rules.limited && !limits:
 		t.Fatalf("%s has no limit", name)
-	case requested && limited && limit.AsApproximateFloat64() > ratio*request.AsApproximateFloat64():
-		t.Fatalf("%s: limit %s is more than %v times the request %s", name, limit.String(), ratio, request.String())
-	case l && limit.Cmp(request) < 0:
+	case rules.requested && rules.limited && limit.AsApproximateFloat64() > rules.ratio*request.AsApproximateFloat64():
+		t.Fatalf("%s: limit %s is more than %v times the request %s", name, limit.String(), rules.ratio, request.String())
+	case limits && limit.Cmp(request) < 0:
 		t.Fatalf("%s: limit %s is less than the request %s", name, limit.String(), request.String())
 	}
 	configured := settings().Resources.Requests[name]
 	if fallback := resource.MustParse("10m"); name == "cpu" && configured.Cmp(fallback) < 0 {
 		configured = fallback
 	}
-	if request.Cmp(sum) > 0 && request.Cmp(configured) > 0 {
-		t.Fatalf("%s: the pod requests %s now, and %s before", name, request.String(), sum.String())
+	if request.Cmp(rules.sum) > 0 && request.Cmp(configured) > 0 {
+		t.Fatalf("%s: the pod requests %s now, and %s before", name, request.String(), rules.sum.String())
 	}
+}
+
+type rules struct {
+	requested, limited bool // by every container
+	least, sum         resource.Quantity
+	ratio              float64 // of limit to request, the largest
+}
+
+func tightest(name corev1.ResourceName, containers []corev1.Container) rules {
+	r := rules{requested: true, limited: true, ratio: 1}
+	for i, c := range containers {
+		request, requests := c.Resources.Requests[name]
+		limit := c.Resources.Limits[name]
+		r.requested, r.limited = r.requested && requests, r.limited && !limit.IsZero()
+		r.sum.Add(request)
+		if i == 0 || request.Cmp(r.least) < 0 {
+			r.least = request
+		}
+		if request.IsZero() {
+			r.ratio = math.Inf(1)
+		} else {
+			r.ratio = max(r.ratio, limit.AsApproximateFloat64()/request.AsApproximateFloat64())
+		}
+	}
+	return r
 }
 
 // Pods share a cluster's nodes: one that cannot mount images is enough.

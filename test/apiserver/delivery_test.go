@@ -101,26 +101,31 @@ func TestInjectedPodsPassLimits(t *testing.T) {
 	}{
 		"MinAndMax": {
 			ofContainers(corev1.LimitRangeItem{Min: amounts("50m", "64Mi"), Max: amounts("1", "1Gi")}),
-			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("500m", "128Mi")}, nil, corev1.PodQOSBurstable,
+			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("500m", "128Mi")},
+			nil, corev1.PodQOSBurstable,
 		},
 		"MinAndMaxGuaranteed": {
 			ofContainers(corev1.LimitRangeItem{Min: amounts("50m", "64Mi"), Max: amounts("1", "1Gi")}),
-			corev1.ResourceRequirements{Limits: amounts("100m", "128Mi")}, nil, corev1.PodQOSGuaranteed,
+			corev1.ResourceRequirements{Limits: amounts("100m", "128Mi")},
+			nil, corev1.PodQOSGuaranteed,
 		},
 		"Defaults": {
 			ofContainers(corev1.LimitRangeItem{
 				Min: amounts("20m", "48Mi"), Max: amounts("1", "1Gi"),
 				DefaultRequest: amounts("50m", "64Mi"), Default: amounts("200m", "128Mi"),
 			}),
-			corev1.ResourceRequirements{}, nil, corev1.PodQOSBurstable,
+			corev1.ResourceRequirements{},
+			nil, corev1.PodQOSBurstable,
 		},
 		"Ratio": {
 			ofContainers(corev1.LimitRangeItem{MaxLimitRequestRatio: amounts("2", "1")}),
-			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("200m", "64Mi")}, nil, corev1.PodQOSBurstable,
+			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("200m", "64Mi")},
+			nil, corev1.PodQOSBurstable,
 		},
 		"Storage": {
 			ofContainers(corev1.LimitRangeItem{Min: amounts("", "", "1Gi"), Max: amounts("", "", "4Gi")}),
-			corev1.ResourceRequirements{Requests: amounts("", "", "2Gi"), Limits: amounts("", "", "2Gi")}, nil, corev1.PodQOSBestEffort,
+			corev1.ResourceRequirements{Requests: amounts("", "", "2Gi"), Limits: amounts("", "", "2Gi")},
+			nil, corev1.PodQOSBestEffort,
 		},
 		"PodAsAWhole": {
 			ofContainers(corev1.LimitRangeItem{Min: amounts("50m", "64Mi")}),
@@ -131,25 +136,29 @@ func TestInjectedPodsPassLimits(t *testing.T) {
 			[]client.Object{&corev1.LimitRange{Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
 				Type: corev1.LimitTypePod, Min: amounts("100m", "64Mi"), Max: amounts("100m", "64Mi"),
 			}}}}},
-			corev1.ResourceRequirements{Limits: amounts("100m", "64Mi")}, nil, corev1.PodQOSGuaranteed,
+			corev1.ResourceRequirements{Limits: amounts("100m", "64Mi")},
+			nil, corev1.PodQOSGuaranteed,
 		},
 		"Quota": { // which insists on all four, and has just enough
 			quota(corev1.ResourceList{
 				"requests.cpu": resource.MustParse("100m"), "requests.memory": resource.MustParse("64Mi"),
 				"limits.cpu": resource.MustParse("200m"), "limits.memory": resource.MustParse("128Mi"),
 			}),
-			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("200m", "128Mi")}, nil, corev1.PodQOSBurstable,
+			corev1.ResourceRequirements{Requests: amounts("100m", "64Mi"), Limits: amounts("200m", "128Mi")},
+			nil, corev1.PodQOSBurstable,
 		},
 		"QuotaOfStorage": {
 			quota(corev1.ResourceList{"limits.ephemeral-storage": resource.MustParse("2Gi"), "limits.cpu": resource.MustParse("100m")}),
-			corev1.ResourceRequirements{Limits: amounts("100m", "", "2Gi")}, nil, corev1.PodQOSBurstable,
+			corev1.ResourceRequirements{Limits: amounts("100m", "", "2Gi")},
+			nil, corev1.PodQOSBurstable,
 		},
 		"QuotaOfBestEffort": {
 			[]client.Object{&corev1.ResourceQuota{
 				Spec:   corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"pods": resource.MustParse("0")}, Scopes: []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeNotBestEffort}},
 				Status: corev1.ResourceQuotaStatus{Hard: corev1.ResourceList{"pods": resource.MustParse("0")}, Used: corev1.ResourceList{"pods": resource.MustParse("0")}},
 			}},
-			corev1.ResourceRequirements{}, nil, corev1.PodQOSBestEffort,
+			corev1.ResourceRequirements{},
+			nil, corev1.PodQOSBestEffort,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
