@@ -82,7 +82,7 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 	})
 	return webhook.NewHandler(webhook.Options{
 		Settings: inject.Settings{
-			Image: cfg.EnvImage, PullPolicy: corev1.PullPolicy(cfg.PullPolicy), Resources: resources,
+			Image: cfg.EnvImage, PullPolicy: corev1.PullPolicy(cfg.PullPolicy), Delivery: inject.Delivery(cfg.Delivery), Resources: resources,
 			ServerName: certificates.ServerName(),
 		},
 		CABundle: certificates.Bundle,
@@ -90,7 +90,7 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 		Command: func(ctx context.Context, name string, architectures []string) (inject.Command, error) {
 			return images.Command(ctx, image.Request{Image: name, Architectures: architectures})
 		},
-		Source:  readable(cfg, source),
+		Source: readable(cfg, source), Nodes: source.Nodes,
 		Cluster: source, Metrics: counts, Log: log,
 	}), nil
 }

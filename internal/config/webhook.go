@@ -31,8 +31,9 @@ type Webhook struct {
 	BrokerSecret    string
 	LeafLife        time.Duration // of serving certificates
 
-	EnvImage   string // of the container that copies the wrapper
+	EnvImage   string // that holds the wrapper
 	PullPolicy string // of that image
+	Delivery   string // auto, initContainer or imageVolume
 	Installer  InstallerResources
 
 	ReadConfigMaps bool // that env and envFrom of a pod's containers name
@@ -84,7 +85,8 @@ func (w *Webhook) declareCluster(o *options) {
 }
 
 func (w *Webhook) declareInjection(o *options) {
-	o.text(&w.EnvImage, "env-image", "AZUREKEYVAULT_ENV_IMAGE", "", "image of the container that copies the wrapper into pods")
+	o.text(&w.EnvImage, "env-image", "AZUREKEYVAULT_ENV_IMAGE", "", "image that brings the wrapper into pods")
+	o.text(&w.Delivery, "delivery", "DELIVERY", "initContainer", "how it does: initContainer copies the wrapper into memory of the pod, imageVolume mounts the image, auto mounts it if every schedulable node is known to be able to")
 	o.text(&w.PullPolicy, "env-image-pull-policy", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY", string(corev1.PullIfNotPresent), "when to pull that image: Always, IfNotPresent or Never")
 	o.text(&w.Installer.RequestsCPU, "init-container-requests-cpu", "WEBHOOK_INIT_CONTAINER_REQUESTS_CPU", "5m", "CPU that the container requests, where the pod's QoS class allows")
 	o.text(&w.Installer.RequestsMemory, "init-container-requests-memory", "WEBHOOK_INIT_CONTAINER_REQUESTS_MEMORY", "32Mi", "memory that it requests")
@@ -96,7 +98,10 @@ func (w *Webhook) declareInjection(o *options) {
 }
 
 func (w *Webhook) validate() error {
-	errs := []error{w.Log.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never")}
+	errs := []error{
+		w.Log.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never"),
+		oneOf("--delivery", w.Delivery, "auto", "initContainer", "imageVolume"),
+	}
 	for _, named := range []struct{ flag, value string }{
 		{"--namespace", w.Namespace},
 		{"--service", w.Service},

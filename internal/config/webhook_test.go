@@ -32,7 +32,7 @@ func webhookDefaults() config.Webhook {
 		Namespace: "akv2k8s", Service: "x-env-injector", Registration: "x-env-injector",
 		BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
 		LeafLife: 90 * 24 * time.Hour,
-		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent",
+		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent", Delivery: "initContainer",
 		Installer:      config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
 		ReadConfigMaps: true, ReadSecrets: true,
 		ImageTimeout: 8 * time.Second,
@@ -61,10 +61,11 @@ func TestParseWebhook(t *testing.T) {
 			map[string]string{
 				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
 				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
+				"DELIVERY": "auto",
 			},
 			func(w *config.Webhook) {
 				w.TLSPort, w.HTTPPort, w.PullPolicy, w.CABundle = 9443, 9080, "Always", "/ca.pem"
-				w.ImageTimeout, w.Installer.LimitsCPU, w.DrainTime = 20*time.Second, "1", 0
+				w.ImageTimeout, w.Installer.LimitsCPU, w.DrainTime, w.Delivery = 20*time.Second, "1", 0, "auto"
 			},
 		},
 		"FlagsOutrankVariables": {
@@ -96,14 +97,14 @@ func TestParseWebhookComplains(t *testing.T) {
 	_, err := config.ParseWebhook([]string{
 		"--tls-port=0", "--http-port=0", "--env-image-pull-policy=Sometimes", "--init-container-limits-memory=much",
 		"--init-container-requests-cpu=2", "--init-container-limits-cpu=1", "--image-timeout=1ms", "--drain-time=2h",
-		"--serving-certificate-life=1s", "--log-level=loud",
+		"--serving-certificate-life=1s", "--log-level=loud", "--delivery=post",
 	}, variables(nil), io.Discard)
 	if err == nil {
 		t.Fatal("nothing to complain about")
 	}
 	for _, want := range []string{
 		"--tls-port: 0 is not a port", "--http-port: 0 is not", "both are 0", "--env-image-pull-policy", "--init-container-limits-memory: \"much\"",
-		"request of cpu is more than its limit", "--image-timeout", "--drain-time", "--serving-certificate-life", "--log-level",
+		"request of cpu is more than its limit", "--image-timeout", "--drain-time", "--serving-certificate-life", "--log-level", `--delivery: "post" is not one of auto, initContainer, imageVolume`,
 		"--namespace: is required", "--service: is required", "--webhook-configuration: is required", "--broker-service: is required",
 		"--ca-secret: is required", "--broker-tls-secret: is required", "--env-image: is required",
 	} {

@@ -78,8 +78,15 @@ func sources() inject.Sources {
 	}
 }
 
+// surroundings are what a case says in delivery.yaml.
+type surroundings struct {
+	Delivery inject.Delivery
+	Nodes    []inject.Node
+}
+
 // Each folder of testdata is a pod, what becomes of it, and what is said about
-// it. A pod that is refused or left alone has no out.yaml.
+// it. A pod that is refused or left alone has no out.yaml. A folder may say in
+// delivery.yaml how the wrapper is delivered, and on which nodes.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
 	ins, err := filepath.Glob("testdata/*/in.yaml")
@@ -98,7 +105,8 @@ func TestGoldens(t *testing.T) {
 func golden(t *testing.T, dir string) {
 	t.Helper()
 	raw := readJSON(t, filepath.Join(dir, "in.yaml"))
-	out, report := decide(t, raw)
+	around := surround(t, dir)
+	out, report := around.decide(t, raw)
 	compare(t, filepath.Join(dir, "report.txt"), []byte(report))
 	if out == nil {
 		if _, err := os.Stat(filepath.Join(dir, "out.yaml")); !errors.Is(err, os.ErrNotExist) {
@@ -111,20 +119,42 @@ func golden(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	compare(t, filepath.Join(dir, "out.yaml"), text)
-	if again, _ := decide(t, out); again != nil {
-		t.Errorf("an injected pod is changed again:\n%s", cmp.Diff(string(out), string(again)))
+	for _, other := range []surroundings{around, {Delivery: inject.DeliveryInitContainer}, {Delivery: inject.DeliveryImageVolume}} {
+		if again, _ := other.decide(t, out); again != nil {
+			t.Errorf("an injected pod is changed again by %q:\n%s", other.Delivery, cmp.Diff(string(out), string(again)))
+		}
 	}
+}
+
+func surround(t *testing.T, dir string) surroundings {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "delivery.yaml"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var around surroundings
+	if err := yaml.UnmarshalStrict(text, &around); err != nil {
+		t.Fatal(err)
+	}
+	return around
 }
 
 // decide returns the changed pod, or nil, and what is said about it.
 func decide(t *testing.T, raw []byte) ([]byte, string) {
 	t.Helper()
+	return surroundings{}.decide(t, raw)
+}
+
+func (around surroundings) decide(t *testing.T, raw []byte) ([]byte, string) {
+	t.Helper()
+	s := settings()
+	s.Delivery = around.Delivery
 	pod, err := inject.Read(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod.Learn(sources())
-	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets()}, settings())
+	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets(), Nodes: around.Nodes}, s)
 	var refusal inject.Refusal
 	switch {
 	case errors.As(err, &refusal):

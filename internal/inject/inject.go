@@ -36,13 +36,18 @@ type Facts struct {
 	// Secrets holds what was found under the names of Pod.Secrets. A nil entry
 	// was looked for and does not exist; a name without entry was not looked for.
 	Secrets map[string]*v2beta1.AzureKeyVaultSecret
+	// Nodes are those that the pod may be scheduled to, alike ones once. Only
+	// DeliveryAuto depends on them; without any it is DeliveryInitContainer.
+	Nodes []Node
 }
 
 // Settings is what the operator decided and what the cluster gave us.
 type Settings struct {
-	Image      string // of the container that copies the wrapper
+	Image      string // that holds the wrapper
 	PullPolicy corev1.PullPolicy
-	// Resources of that container, as far as the pod's QoS class allows.
+	Delivery   Delivery // empty is DeliveryInitContainer
+	// Resources of the container that copies the wrapper, as far as the pod's QoS
+	// class allows.
 	Resources corev1.ResourceRequirements
 
 	Brokers    []string // address:port, in the order in which they are tried
@@ -62,6 +67,7 @@ var (
 	}
 	steps = []step{
 		system,       // the wrapper is a Linux program
+		delivery,     // how it gets in
 		texts,        // every placeholder is one, and goes nowhere without the wrapper
 		sources,      // what references hold is in the pod's own env
 		volumes,      // one for the wrapper, one for the token

@@ -15,22 +15,24 @@ import (
 // else, no shell either: the wrapper copies itself.
 const program = "/azure-keyvault-env"
 
-// installer puts the container that copies the wrapper before all others. A
-// webhook that comes after ours may have put an init container with a
-// placeholder before it; then it is moved to the front again.
+// installer puts the container that copies the wrapper before all others, so that
+// nobody who starts by it comes first: no init container, and no sidecar that is
+// one. A webhook that comes after ours may have put one before it; then it is
+// moved to the front again. Whoever else came before it stays there.
 func installer(in *injection) {
-	if slices.ContainsFunc(in.spec.Containers, isInstallerName) {
-		in.refuse("the pod has a container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
-		return
-	}
 	at := slices.IndexFunc(in.spec.InitContainers, isInstallerName)
 	switch {
+	case slices.ContainsFunc(in.spec.Containers, isInstallerName):
+		in.refuse("the pod has a container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
+	case at >= 0 && !isInstaller(in.spec.InitContainers[at]):
+		in.refuse("the pod has an init container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
+	case at >= 0 && in.report.Delivery == DeliveryImageVolume:
+		in.refuse("the pod has an init container %q, and its volume %q is an image, which that cannot write to: remove the init container", brokerapi.InitContainerName, brokerapi.VolumeName)
+	case in.report.Delivery == DeliveryImageVolume:
 	case at < 0 && len(in.spec.InitContainers) == 0:
 		in.set("/spec/initContainers", []any{in.newInstaller()})
 	case at < 0:
 		in.set("/spec/initContainers/0", in.newInstaller())
-	case !isInstaller(in.spec.InitContainers[at]):
-		in.refuse("the pod has an init container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
 	case slices.ContainsFunc(in.targets, func(t target) bool { return t.list == "initContainers" && t.index < at }):
 		in.patch = append(in.patch, Operation{Op: "move", From: fmt.Sprintf("/spec/initContainers/%d", at), Path: "/spec/initContainers/0"})
 	}

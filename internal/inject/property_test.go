@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,21 +25,23 @@ import (
 )
 
 // Whatever the pod: it is refused, left alone, or changed such that a second
-// look changes nothing, the QoS class stays, what was there is there still, and each
-// program sees what it would, had the values stood where their placeholders are.
+// look changes nothing, however the wrapper would be delivered by then, the QoS
+// class stays, what was there is there still, and each program sees what it would, had
+// the values stood where their placeholders are.
 func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 	t.Parallel()
+	deliveries := rapid.SampledFrom([]inject.Delivery{"", inject.DeliveryInitContainer, inject.DeliveryImageVolume, inject.DeliveryAuto})
 	rapid.Check(t, func(t *rapid.T) {
 		before := drawPod(t)
 		raw, err := json.Marshal(before)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, refused := inject2(t, raw)
+		out, refused := inject2(t, raw, deliveries.Draw(t, "delivery"))
 		if refused || out == nil {
 			return
 		}
-		if again, _ := inject2(t, out); again != nil {
+		if again, _ := inject2(t, out, deliveries.Draw(t, "delivery")); again != nil {
 			t.Fatalf("changed again:\n%s", cmp.Diff(string(out), string(again)))
 		}
 		var after corev1.Pod
@@ -81,13 +84,16 @@ func TestWrappedByAnotherWebhookToo(t *testing.T) {
 }
 
 // inject2 decides and applies; it returns nil if the pod stays as it is.
-func inject2(t *rapid.T, raw []byte) ([]byte, bool) {
+func inject2(t *rapid.T, raw []byte, by inject.Delivery) ([]byte, bool) {
 	pod, err := inject.Read(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod.Learn(known())
-	patch, _, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands}, settings())
+	s := settings()
+	s.Delivery = by
+	nodes := []inject.Node{{Kubelet: "v1.35.0", Runtime: "containerd://2.1.0"}}
+	patch, _, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Nodes: nodes}, s)
 	if errors.As(err, &inject.Refusal{}) {
 		return nil, true
 	}
@@ -107,7 +113,8 @@ func inject2(t *rapid.T, raw []byte) ([]byte, bool) {
 // their order, with the variables they had first.
 func kept(t *rapid.T, before, after corev1.Pod) {
 	shift := len(after.Spec.InitContainers) - len(before.Spec.InitContainers)
-	if shift < 0 || shift > 1 || after.Spec.InitContainers[0].Name != "copy-azurekeyvault-env" {
+	mounted := after.Spec.Volumes[len(before.Spec.Volumes)].Image != nil
+	if (shift != 0 || !mounted) && (shift != 1 || mounted || after.Spec.InitContainers[0].Name != "copy-azurekeyvault-env") {
 		t.Fatalf("init containers: %v", after.Spec.InitContainers)
 	}
 	for i, c := range before.Spec.Containers {
@@ -299,17 +306,139 @@ func drawEnvFrom(t *rapid.T) []corev1.EnvFromSource {
 
 func drawResources(t *rapid.T) corev1.ResourceRequirements {
 	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
-	for _, name := range []corev1.ResourceName{"cpu", "memory"} {
+	amounts := rapid.SampledFrom([]string{"16Mi", "64Mi", "128Mi", "0"})
+	for _, name := range []corev1.ResourceName{"cpu", "memory", "ephemeral-storage"} {
+		request, limit := resource.MustParse(amounts.Draw(t, "request")), resource.MustParse(amounts.Draw(t, "limit"))
+		if request.Cmp(limit) > 0 {
+			request, limit = limit, request
+		}
 		switch rapid.IntRange(0, 4).Draw(t, "resources") {
 		case 0:
-			r.Requests[name] = resource.MustParse("64Mi")
+			r.Requests[name] = request
 		case 1:
-			r.Requests[name], r.Limits[name] = resource.MustParse("64Mi"), resource.MustParse("128Mi")
+			r.Requests[name], r.Limits[name] = request, limit
 		case 2, 3:
-			r.Requests[name], r.Limits[name] = resource.MustParse("64Mi"), resource.MustParse("64Mi")
+			r.Requests[name], r.Limits[name] = limit, limit
 		}
 	}
 	return r
+}
+
+// What holds for all containers of a pod holds for the one that is added: that it
+// states an amount, that this is not below the least, and that a limit is not too
+// many times the request. So LimitRanges and quotas that let them pass let it pass.
+// The pod asks for no more than it did, or than is configured.
+func TestTheInstallerStatesWhatAllState(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var pod corev1.Pod
+		pod.Spec.Containers = drawContainers(t, "app", 1)
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "my-secret@azurekeyvault"}}
+		if rapid.Bool().Draw(t, "whole") {
+			much := resource.MustParse("1Gi")
+			pod.Spec.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": much, "memory": much}}
+		}
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, refused := inject2(t, raw, inject.DeliveryInitContainer)
+		if refused {
+			return
+		}
+		containers := pod.Spec.Containers
+		var after corev1.Pod
+		if err := json.Unmarshal(out, &after); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []corev1.ResourceName{"cpu", "memory", "ephemeral-storage"} {
+			passes(t, name, after.Spec.InitContainers[0].Resources, containers)
+		}
+	})
+}
+
+// passes holds the installer to the tightest rules that the containers pass.
+func passes(t *rapid.T, name corev1.ResourceName, installer corev1.ResourceRequirements, containers []corev1.Container) {
+	rules := tightest(name, containers)
+	request, requests := installer.Requests[name]
+	limit, limits := installer.Limits[name]
+	switch {
+	case rules.requested && (!requests || request.Cmp(rules.least) < 0):
+		t.Fatalf("%s: requests %s, the others %s and more", name, request.String(), rules.least.String())
+	case rules.limited && !limits:
+		t.Fatalf("%s has no limit", name)
+	case rules.requested && rules.limited && limit.AsApproximateFloat64() > rules.ratio*request.AsApproximateFloat64():
+		t.Fatalf("%s: limit %s is more than %v times the request %s", name, limit.String(), rules.ratio, request.String())
+	case limits && limit.Cmp(request) < 0:
+		t.Fatalf("%s: limit %s is less than the request %s", name, limit.String(), request.String())
+	}
+	configured := settings().Resources.Requests[name]
+	if fallback := resource.MustParse("10m"); name == "cpu" && configured.Cmp(fallback) < 0 {
+		configured = fallback
+	}
+	if request.Cmp(rules.sum) > 0 && request.Cmp(configured) > 0 {
+		t.Fatalf("%s: the pod requests %s now, and %s before", name, request.String(), rules.sum.String())
+	}
+}
+
+type rules struct {
+	requested, limited bool // by every container
+	least, sum         resource.Quantity
+	ratio              float64 // of limit to request, the largest
+}
+
+func tightest(name corev1.ResourceName, containers []corev1.Container) rules {
+	r := rules{requested: true, limited: true, ratio: 1}
+	for i, c := range containers {
+		request, requests := c.Resources.Requests[name]
+		limit := c.Resources.Limits[name]
+		r.requested, r.limited = r.requested && requests, r.limited && !limit.IsZero()
+		r.sum.Add(request)
+		if i == 0 || request.Cmp(r.least) < 0 {
+			r.least = request
+		}
+		if request.IsZero() {
+			r.ratio = math.Inf(1)
+		} else {
+			r.ratio = max(r.ratio, limit.AsApproximateFloat64()/request.AsApproximateFloat64())
+		}
+	}
+	return r
+}
+
+// Pods share a cluster's nodes: one that cannot mount images is enough.
+func TestAutoTakesTheImageVolumeWhereEveryNodeCan(t *testing.T) {
+	t.Parallel()
+	good := inject.Node{Kubelet: "v1.35.0", Runtime: "containerd://2.1.0"}
+	for name, tc := range map[string]struct {
+		nodes []inject.Node
+		want  inject.Delivery
+	}{
+		"Nobody":       {nil, inject.DeliveryInitContainer},
+		"All":          {[]inject.Node{good, {Kubelet: "v1.37.2", Runtime: "containerd://2.4.2"}}, inject.DeliveryImageVolume},
+		"Distributors": {[]inject.Node{{Kubelet: "v1.35.2-eks-3abbec1", Runtime: "containerd://2.2.1+unknown"}}, inject.DeliveryImageVolume},
+		"OldKubelet":   {[]inject.Node{good, {Kubelet: "v1.34.11", Runtime: "containerd://2.4.2"}}, inject.DeliveryInitContainer},
+		"OldRuntime":   {[]inject.Node{{Kubelet: "v1.36.0", Runtime: "containerd://2.0.7"}, good}, inject.DeliveryInitContainer},
+		"OlderRuntime": {[]inject.Node{{Kubelet: "v1.36.0", Runtime: "containerd://1.7.27-1"}}, inject.DeliveryInitContainer},
+		"NextMajor":    {[]inject.Node{{Kubelet: "v1.36.0", Runtime: "containerd://3.0.0"}}, inject.DeliveryInitContainer},
+		"Untested":     {[]inject.Node{{Kubelet: "v1.36.0", Runtime: "cri-o://1.36.0"}}, inject.DeliveryInitContainer},
+		"Virtual":      {[]inject.Node{good, {Kubelet: "v1.35.0"}}, inject.DeliveryInitContainer},
+		"Garbage":      {[]inject.Node{{Kubelet: "latest", Runtime: "containerd://2.1.0"}}, inject.DeliveryInitContainer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pod, err := inject.Read(readJSON(t, "testdata/article/in.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := settings()
+			s.Delivery = inject.DeliveryAuto
+			_, report, err := inject.Decide(inject.Facts{Pod: pod, Nodes: tc.nodes, Commands: commands}, s)
+			if err != nil || report.Delivery != tc.want {
+				t.Errorf("%q, %v; want %q", report.Delivery, err, tc.want)
+			}
+		})
+	}
 }
 
 // qos is the class as the Kubernetes documentation words it.

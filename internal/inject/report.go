@@ -13,6 +13,7 @@ import (
 
 // Report says what was decided, for people.
 type Report struct {
+	Delivery   Delivery // that of this pod, never DeliveryAuto
 	Containers []Container
 	Warnings   []string // sentences
 }

@@ -16,7 +16,7 @@ const volumeBytes = 16 << 20
 // volumes adds the two volumes. The names are ours; a volume of the same name
 // that is something else would hand the containers a foreign program or token.
 func volumes(in *injection) {
-	in.volume(wrapperVolume(), isWrapperVolume)
+	in.volume(in.wrapperVolume(), isWrapperVolume)
 	in.volume(tokenVolume(), isTokenVolume)
 }
 
@@ -33,14 +33,26 @@ func (in *injection) volume(want corev1.Volume, is func(corev1.Volume) bool) {
 	in.grow("/spec/volumes", in.spec.Volumes != nil, want)
 }
 
-func wrapperVolume() corev1.Volume {
-	return corev1.Volume{Name: brokerapi.VolumeName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+// wrapperVolume is memory that the installer fills, or the wrapper's image, whose
+// only file lies where the installer would have put it. The node pulls that image
+// as it pulls a container's: with the pull secrets of the pod and its account.
+func (in *injection) wrapperVolume() corev1.Volume {
+	v := corev1.Volume{Name: brokerapi.VolumeName}
+	if in.report.Delivery == DeliveryImageVolume {
+		v.Image = &corev1.ImageVolumeSource{Reference: in.settings.Image, PullPolicy: in.settings.PullPolicy}
+		return v
+	}
+	v.EmptyDir = &corev1.EmptyDirVolumeSource{
 		Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(volumeBytes, resource.BinarySI),
-	}}}
+	}
+	return v
 }
 
+// isWrapperVolume does not ask which image it is, which may be of another
+// release, in a pod that was copied.
 func isWrapperVolume(v corev1.Volume) bool {
-	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+	inMemory := v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+	return inMemory || (v.Image != nil && v.Image.Reference != "")
 }
 
 // tokenVolume leaves the mode of the file to Kubernetes, which makes it as strict

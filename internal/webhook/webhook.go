@@ -43,6 +43,9 @@ type SourceFunc func(ctx context.Context, namespace string, source inject.Source
 // failure the answer's Err is for people and the error for the log.
 type CommandFunc func(ctx context.Context, image string, architectures []string) (inject.Command, error)
 
+// NodesFunc lists the nodes that a pod may be scheduled to, alike ones once.
+type NodesFunc func(context.Context) ([]inject.Node, error)
+
 // Options of a Handler.
 type Options struct {
 	Settings inject.Settings // but Brokers and CABundle, which change
@@ -52,6 +55,7 @@ type Options struct {
 	// Source is asked for what containers' env and envFrom name, but not for kinds
 	// that it leaves out: nil knows none.
 	Source  map[inject.SourceKind]SourceFunc
+	Nodes   NodesFunc // asked for inject.DeliveryAuto alone
 	Cluster Cluster
 	Metrics *Metrics
 	Log     *slog.Logger
@@ -151,7 +155,7 @@ func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Rep
 	}
 	kind := admissionv1.PatchTypeJSONPatch
 	response.Patch, response.PatchType = text, &kind
-	log.Info("injected a pod", "containers", len(report.Containers), "warnings", len(report.Warnings))
+	log.Info("injected a pod", "containers", len(report.Containers), "delivery", string(report.Delivery), "warnings", len(report.Warnings))
 	return response, outcomeInjected
 }
 
@@ -192,6 +196,7 @@ func (h *Handler) facts(ctx context.Context, req admission.Request, pod *inject.
 	var all sync.WaitGroup
 	all.Go(func() { f.Commands = h.commands(ctx, pod) })
 	all.Go(func() { f.Secrets = h.secrets(ctx, req.Namespace, pod.Secrets()) })
+	all.Go(func() { f.Nodes = h.nodes(ctx) })
 	all.Wait()
 	return f
 }
@@ -223,6 +228,19 @@ func (h *Handler) sources(ctx context.Context, namespace string, list []inject.S
 	}
 	all.Wait()
 	return found, errors.Join(errs...)
+}
+
+// nodes are none where nothing depends on them, or where they are not known.
+func (h *Handler) nodes(ctx context.Context) []inject.Node {
+	if h.Settings.Delivery != inject.DeliveryAuto {
+		return nil
+	}
+	nodes, err := h.Nodes(ctx)
+	if err != nil {
+		h.Log.Warn("cannot tell whether the nodes mount images", telemetry.KeyError, err)
+		return nil
+	}
+	return nodes
 }
 
 // commands asks only about images whose command the pod does not give.

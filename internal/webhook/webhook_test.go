@@ -46,6 +46,8 @@ type fixture struct {
 	bundle        string
 	command       webhook.CommandFunc
 	sources       map[inject.SourceKind]webhook.SourceFunc
+	delivery      inject.Delivery
+	nodes         webhook.NodesFunc
 
 	log      bytes.Buffer
 	registry *prometheus.Registry
@@ -83,7 +85,8 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 		t.Fatal(err)
 	}
 	return webhook.NewHandler(webhook.Options{
-		Settings: inject.Settings{Image: "env:1", ServerName: "x-broker.akv2k8s.svc"},
+		Settings: inject.Settings{Image: "env:1", ServerName: "x-broker.akv2k8s.svc", Delivery: f.delivery},
+		Nodes:    f.nodes,
 		CABundle: func() string { return f.bundle },
 		Excluded: []string{"akv2k8s", "kube-system"},
 		Command: func(ctx context.Context, image string, architectures []string) (inject.Command, error) {
@@ -174,6 +177,43 @@ func TestInjects(t *testing.T) {
 			}
 			if !strings.Contains(f.log.String(), "injected a pod") || !strings.Contains(f.log.String(), "pod=app-") {
 				t.Errorf("log: %s", f.log.String())
+			}
+		})
+	}
+}
+
+// Nodes are asked for only where the delivery depends on them, and an outage is no
+// reason to refuse a pod.
+func TestDelivers(t *testing.T) {
+	t.Parallel()
+	never := func(context.Context) ([]inject.Node, error) {
+		panic("nodes were asked for")
+	}
+	able := func(context.Context) ([]inject.Node, error) {
+		return []inject.Node{{Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}}, nil
+	}
+	for name, tc := range map[string]struct {
+		delivery inject.Delivery
+		nodes    webhook.NodesFunc
+		want     string // in the log
+	}{
+		"Default":       {"", never, "initContainer"},
+		"InitContainer": {inject.DeliveryInitContainer, never, "initContainer"},
+		"ImageVolume":   {inject.DeliveryImageVolume, never, "imageVolume"},
+		"Auto":          {inject.DeliveryAuto, able, "imageVolume"},
+		"AutoInOutage":  {inject.DeliveryAuto, func(context.Context) ([]inject.Node, error) { return nil, errBoom }, "initContainer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture()
+			f.delivery, f.nodes = tc.delivery, tc.nodes
+			got := f.review(t, nil)
+			installed, mounted := bytes.Contains(got.Patch, []byte("initContainers")), bytes.Contains(got.Patch, []byte(`"image":{"reference":"env:1"`))
+			if !got.Allowed || installed == mounted || mounted != (tc.want == "imageVolume") {
+				t.Errorf("answer %+v", got)
+			}
+			if log := f.log.String(); !strings.Contains(log, "delivery="+tc.want) || strings.Contains(log, "boom") != (name == "AutoInOutage") {
+				t.Errorf("log: %s", log)
 			}
 		})
 	}

@@ -115,8 +115,10 @@ func TestInjectedPodsAreValid(t *testing.T) {
 func TestInjectedPodsStayRestricted(t *testing.T) {
 	t.Parallel()
 	ns := labelled(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
-	if _, err := dryRun(t, "../../internal/inject/testdata/restricted/out.yaml", ns); err != nil {
-		t.Error(err)
+	for _, name := range []string{"restricted", "image-volume"} {
+		if _, err := dryRun(t, "../../internal/inject/testdata/"+name+"/out.yaml", ns); err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := dryRun(t, "../../internal/inject/testdata/article/out.yaml", ns); !apierrors.IsForbidden(err) {
 		t.Errorf("the standard is not enforced here: %v", err)

@@ -28,6 +28,7 @@ func TestTyposAreRefused(t *testing.T) {
 		"SignIn":          "global.keyVaultAuth=cloudConfig",
 		"Level":           "env_injector.logLevel=verbose",
 		"Digest":          "controller.image.digest=latest",
+		"Delivery":        "env_injector.delivery=post",
 		"FailurePolicy":   "env_injector.failurePolicy=Maybe",
 		"Variable":        "global.env.A-B=c",
 		"CABundle":        "global.caBundle.pem=/etc/ssl/ca.crt",

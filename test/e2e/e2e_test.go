@@ -67,6 +67,7 @@ var groups = []struct {
 	{"Placeholders", true, placeholderStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
+	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},
 	{"Chart", false, chartStories},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube is what the webhook asks the API server: what an
-// AzureKeyVaultSecret says, which architectures the nodes have and where the
-// broker is. It reads only those and keeps them in memory; of nodes their labels
+// AzureKeyVaultSecret says, what the nodes are like and where the broker is. It
+// reads only those and keeps them in memory; of nodes the few fields that count
 // alone, of Services the one.
 package kube
 
@@ -12,15 +12,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -37,6 +36,9 @@ type Source struct {
 	kept   client.Reader // in memory
 	cache  cache.Cache   // behind kept; nil in tests
 	broker client.ObjectKey
+
+	changes atomic.Uint64           // of nodes
+	summary atomic.Pointer[summary] // of the nodes
 }
 
 // Scheme knows what the webhook asks for, and nothing else.
@@ -60,13 +62,7 @@ func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the inter
 
 // watched lists what is kept in memory.
 func watched() []client.Object {
-	return []client.Object{&v2beta1.AzureKeyVaultSecret{}, &corev1.Service{}, nodeMetadata()}
-}
-
-func nodeMetadata() *metav1.PartialObjectMetadata {
-	n := &metav1.PartialObjectMetadata{}
-	n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
-	return n
+	return []client.Object{&v2beta1.AzureKeyVaultSecret{}, &corev1.Service{}, &corev1.Node{}}
 }
 
 // requests per second, and at once. Admission asks for the ConfigMaps and Secrets that
@@ -97,7 +93,7 @@ func New(ctx context.Context, cfg *rest.Config, broker client.ObjectKey) (*Sourc
 		Mapper: mapper(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Service{}: {Namespaces: map[string]cache.Config{broker.Namespace: one}},
-			nodeMetadata():    {Transform: onlyLabels},
+			&corev1.Node{}:    {Transform: essentials},
 		},
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ReaderFailOnMissingInformer: true, // a read of anything else would start a watch that we may not have
@@ -110,21 +106,13 @@ func New(ctx context.Context, cfg *rest.Config, broker client.ObjectKey) (*Sourc
 			return nil, fmt.Errorf("watching %T: %w", o, err)
 		}
 	}
-	return &Source{live: live, kept: kept, cache: kept, broker: broker}, nil
+	s := &Source{live: live, kept: kept, cache: kept, broker: broker}
+	return s, s.followNodes(ctx)
 }
 
 // NewFrom asks these clients, of which kept may lag behind.
 func NewFrom(live client.Client, kept client.Reader, broker client.ObjectKey) *Source {
 	return &Source{live: live, kept: kept, broker: broker}
-}
-
-// onlyLabels keeps of a node what Architectures reads; annotations of nodes are
-// large and change all the time.
-func onlyLabels(in any) (any, error) {
-	if n, ok := in.(*metav1.PartialObjectMetadata); ok {
-		n.Annotations, n.ManagedFields, n.OwnerReferences = nil, nil, nil
-	}
-	return in, nil
 }
 
 // Client speaks to the API server.
@@ -213,28 +201,6 @@ func (s *Source) get(ctx context.Context, namespace, name string, into client.Ob
 	default:
 		return true, nil
 	}
-}
-
-// Architectures lists those of the nodes that run Linux, as GOARCH, sorted. While
-// no node is known it is our own.
-func (s *Source) Architectures(ctx context.Context) ([]string, error) {
-	var nodes metav1.PartialObjectMetadataList
-	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
-	if err := s.kept.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing nodes: %w", err)
-	}
-	var found []string
-	for _, n := range nodes.Items {
-		arch, os := n.Labels[corev1.LabelArchStable], n.Labels[corev1.LabelOSStable]
-		if arch != "" && (os == "" || os == string(corev1.Linux)) {
-			found = append(found, arch)
-		}
-	}
-	if len(found) == 0 {
-		return []string{runtime.GOARCH}, nil
-	}
-	slices.Sort(found)
-	return slices.Compact(found), nil
 }
 
 // ErrNoBroker is a broker without an address.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/inject"
 	"github.com/akv2k8s/akv2k8s/internal/webhook/kube"
 )
 
@@ -117,6 +119,50 @@ func TestArchitectures(t *testing.T) {
 	t.Run("Outage", func(t *testing.T) {
 		t.Parallel()
 		if _, err := kube.NewFrom(nil, failing(t), broker).Architectures(t.Context()); !errors.Is(err, errBoom) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestNodes(t *testing.T) {
+	t.Parallel()
+	running := func(name, os, kubelet string, cordoned bool) client.Object {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}}}
+		if os != "" {
+			n.Labels[corev1.LabelOSStable] = os
+		}
+		n.Spec.Unschedulable = cordoned
+		n.Status.NodeInfo = corev1.NodeSystemInfo{KubeletVersion: kubelet, ContainerRuntimeVersion: "containerd://2.4.2", Architecture: "amd64"}
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}
+		return n
+	}
+	cases := map[string]struct {
+		nodes []client.Object
+		want  []inject.Node
+	}{
+		"None": {nil, nil},
+		"Alike": {
+			[]client.Object{running("a", "linux", "v1.37.0", false), running("b", "", "v1.35.0", false), running("c", "linux", "v1.37.0", false)},
+			[]inject.Node{{Kubelet: "v1.35.0", Runtime: "containerd://2.4.2"}, {Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}},
+		},
+		"Cordoned": {[]client.Object{running("a", "linux", "v1.34.0", true)}, nil},
+		"Windows":  {[]client.Object{running("a", "windows", "v1.34.0", false)}, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := kube.NewFrom(nil, clientWith(t, tc.nodes...), broker).Nodes(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+	t.Run("Outage", func(t *testing.T) {
+		t.Parallel()
+		if _, err := kube.NewFrom(nil, failing(t), broker).Nodes(t.Context()); !errors.Is(err, errBoom) {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -25,6 +25,8 @@ env: |
     value: {{ include "akv2k8s.image" (dict "root" . "image" .Values.env_injector.envImage) }}
   - name: WEBHOOK_CONTAINER_IMAGE_PULL_POLICY
     value: {{ .Values.env_injector.envImage.pullPolicy }}
+  - name: DELIVERY
+    value: {{ .Values.env_injector.delivery }}
   - name: DOCKER_IMAGE_INSPECTION_TIMEOUT
     value: {{ .Values.env_injector.dockerImageInspection.timeout | quote }}
   - name: READ_CONFIGMAPS
