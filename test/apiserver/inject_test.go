@@ -187,6 +187,14 @@ func newHook(t *testing.T) *hook {
 		Command: func(context.Context, string, []string) (inject.Command, error) {
 			return inject.Command{Err: inject.ErrImageForbidden}, errors.New("remote-text")
 		},
+		Source: map[inject.SourceKind]webhook.SourceFunc{
+			inject.ConfigMap: func(ctx context.Context, namespace string, s inject.Source) (map[string]string, error) {
+				return source.ConfigMap(ctx, namespace, s.Name)
+			},
+			inject.Secret: func(ctx context.Context, namespace string, s inject.Source) (map[string]string, error) {
+				return source.SecretTexts(ctx, namespace, s.Name)
+			},
+		},
 		Cluster: source, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 	})
 	run(t, source.Run)
@@ -234,6 +242,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("Rights", func(t *testing.T) { rightsAreFew(t, h) })
 	server := answerable(t, h, registration)
 	t.Run("Pods", func(t *testing.T) { podsAreJudged(t) })
+	t.Run("Sources", func(t *testing.T) { sourcesAreRead(t) })
 	t.Run("DryRun", func(t *testing.T) { dryRunsAreHonest(t) })
 	server.Close()
 	t.Run("Away", func(t *testing.T) { onlyPlaceholdersWait(t) })
@@ -399,6 +408,45 @@ func podsAreJudged(t *testing.T) {
 				t.Errorf("warnings %q", warnings.texts)
 			}
 		})
+	}
+}
+
+// sourcesAreRead with the chart's rights, and of a Secret nothing but placeholders is
+// written.
+func sourcesAreRead(t *testing.T) {
+	t.Helper()
+	ns := labelled(t, enabled())
+	name := metav1.ObjectMeta{Namespace: ns, Name: "settings"}
+	if err := errors.Join(
+		admin.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: name, Data: map[string]string{"A": "my-secret@azurekeyvault", "B": "plain"}}),
+		admin.Create(t.Context(), &corev1.Secret{ObjectMeta: name, StringData: map[string]string{"C": canary + "<my-secret@azurekeyvault?x>", "D": canary}}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	settings := corev1.LocalObjectReference{Name: "settings"}
+	p := somePod(ns, "plain")
+	p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{
+		{Prefix: "P_", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: settings}},
+		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: settings}},
+	}
+	if err := admin.Create(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range p.Spec.Containers[0].Env {
+		if !strings.HasPrefix(e.Name, "ENV_INJECTOR_BROKER") {
+			got[e.Name] = e.Value
+		}
+	}
+	want := map[string]string{"A": "plain", "P_A": "my-secret@azurekeyvault", "ENV_INJECTOR_FOR_C": "<my-secret@azurekeyvault?x>", "ENV_INJECTOR_CONTAINER": "app"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	c, warnings := person(t)
+	absent := somePod(ns, "plain")
+	absent.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "later"}}}}
+	if err := c.Create(t.Context(), absent); err != nil || len(warnings.texts) != 1 || !strings.Contains(warnings.texts[0], "there is no ConfigMap later yet") {
+		t.Errorf("%v, warnings %q", err, warnings.texts)
 	}
 }
 
