@@ -44,7 +44,7 @@ func BenchmarkReview(b *testing.B) {
 }
 
 // benchRoutes logs as the program does, into nothing.
-func benchRoutes(b *testing.B) http.Handler { //nolint:ireturn // what is measured
+func benchRoutes(b *testing.B) http.Handler {
 	b.Helper()
 	f := newFixture()
 	for _, name := range []string{"bench-inject-0", "bench-inject-1", "bench-inject-2"} {

@@ -121,6 +121,18 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	before, err := bench.Busy()
+	if err != nil || before <= 0 {
+		t.Fatalf("busy for %v, %v", before, err)
+	}
+	mine, err := bench.ProcessOf(os.Getpid()).CPU()
+	if err != nil || mine > before {
+		t.Errorf("this process alone was busy for %v of %v, %v", mine, before, err)
+	}
+}
+
 func TestParseMetrics(t *testing.T) {
 	t.Parallel()
 	got, err := bench.ParseMetrics(strings.NewReader("# HELP a b\na 1.5\nb{c=\"d e\"} 2e+06\n\n"))

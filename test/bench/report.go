@@ -153,7 +153,9 @@ func (r *Report) figure(name string) Figure {
 	return r.figures[i]
 }
 
-func (r *Report) open(name string) bool { return strings.HasPrefix(name, r.only) && r.told[name] == result{} }
+func (r *Report) open(name string) bool {
+	return strings.HasPrefix(name, r.only) && r.told[name] == result{}
+}
 
 // format keeps three decimals, which is more than any figure is exact to.
 func format(number float64) string {
