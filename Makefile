@@ -57,6 +57,10 @@ bench: ## the benchmarks: one line each, BENCH <name> <number> <unit>
 bench-sync: ## the Controller against a real API server and the emulator, and its goals, in 20 minutes (BENCH="-h" lists flags)
 	@KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go run ./test/bench/sync $(BENCH)
 
+.PHONY: bench-inject
+bench-inject: ## the Env Injector on the real node with the emulator, and its goals, in 5 minutes (BENCH="-h" lists flags)
+	@go run ./test/bench/inject $(BENCH)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 1m)
 	@internal/release/fuzz.sh "$${FUZZTIME:-1m}"

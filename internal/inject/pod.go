@@ -3,6 +3,7 @@
 package inject
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +33,9 @@ func Read(raw []byte) (*Pod, error) {
 	}
 	return p, nil
 }
+
+// Name is what a person may know the pod by: its own name is not made yet for most.
+func (p *Pod) Name() string { return cmp.Or(p.object.Name, p.object.GenerateName) }
 
 // target is a container that must run the wrapper.
 type target struct {

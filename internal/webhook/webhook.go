@@ -91,7 +91,7 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 		return admission.Errored(http.StatusBadRequest, err), outcomeUnreadable
 	}
 	h.Metrics.inspected(pod.Containers())
-	log := h.Log.With(telemetry.KeyNamespace, req.Namespace, telemetry.KeyPod, podName(req), telemetry.KeyRequestID, string(req.UID))
+	log := h.Log.With(telemetry.KeyNamespace, req.Namespace, telemetry.KeyPod, pod.Name(), telemetry.KeyRequestID, string(req.UID))
 	if slices.Contains(h.Excluded, req.Namespace) {
 		return h.excluded(req.Namespace, pod)
 	}
@@ -157,23 +157,6 @@ func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Rep
 	response.Patch, response.PatchType = text, &kind
 	log.Info("injected a pod", "containers", len(report.Containers), "delivery", string(report.Delivery), "warnings", len(report.Warnings))
 	return response, outcomeInjected
-}
-
-// podName is what a person may know the pod by: its own name is not made yet for
-// most.
-func podName(req admission.Request) string {
-	if req.Name != "" {
-		return req.Name
-	}
-	var named struct {
-		Metadata struct {
-			GenerateName string `json:"generateName"`
-		} `json:"metadata"`
-	}
-	if err := json.Unmarshal(req.Object.Raw, &named); err != nil {
-		return ""
-	}
-	return named.Metadata.GenerateName
 }
 
 // settings completes what the operator configured with what the cluster says. A

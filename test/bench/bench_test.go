@@ -22,6 +22,9 @@ func TestReport(t *testing.T) {
 		{Name: "a_below", Unit: "s", Most: 2, Below: true},
 		{Name: "a_free", Unit: "s", Most: bench.NoGoal},
 		{Name: "a_broken", Unit: "s", Most: 1},
+		{Name: "a_later", Unit: "s", Most: 1},
+		{Name: "a_many", Unit: "/s", Least: 5},
+		{Name: "a_few", Unit: "/s", Least: 5},
 		{Name: "b", Unit: "s", Most: 1},
 	}
 	var out, notes strings.Builder
@@ -32,17 +35,46 @@ func TestReport(t *testing.T) {
 	r.Tell("a_most", 2)
 	r.Tell("a_below", 2)
 	r.Tell("a_free", 1234.56789)
+	r.Tell("a_many", 5)
+	r.Tell("a_few", 4)
 	r.Tell("b", 5)
 	r.Fail(errors.New("broken"), "a_most", "a_broken", "b")
-	if d := cmp.Diff("BENCH a_most 2 s\nBENCH a_below 2 s\nBENCH a_free 1234.568 s\n", out.String()); d != "" {
+	r.Skip("there is none", "a_most", "a_later", "b")
+	if r.Conclude() {
+		t.Error("it reaches every goal")
+	}
+	if d := cmp.Diff("BENCH a_most 2 s\nBENCH a_below 2 s\nBENCH a_free 1234.568 s\nBENCH a_many 5 /s\nBENCH a_few 4 /s\n", out.String()); d != "" {
 		t.Errorf("figures, -want +got:\n%s", d)
 	}
-	if d := cmp.Diff("# BENCH a_broken failed: broken\n", notes.String()); d != "" {
+	if d := cmp.Diff(said, notes.String()); d != "" {
 		t.Errorf("notes, -want +got:\n%s", d)
 	}
-	want := []string{"a_below is 2 s, want less than 2", "a_broken could not be measured: broken"}
-	if d := cmp.Diff(want, r.Missed()); d != "" {
-		t.Errorf("missed, -want +got:\n%s", d)
+}
+
+// said is what TestReport finds beside the figures.
+const said = `# BENCH a_broken failed: broken
+# BENCH a_later not measured: there is none
+# a_most    2         s   at most 2    
+# a_below   2         s   less than 2  missed
+# a_free    1234.568  s                
+# a_broken  -         s   at most 1    failed
+# a_later   -         s   at most 1    not measured
+# a_many    5         /s  at least 5   
+# a_few     4         /s  at least 5   missed
+# 3 figures miss their goal:
+#   a_below is 2 s, want less than 2
+#   a_few is 4 /s, want at least 5
+#   a_broken could not be measured: broken
+`
+
+func TestReachesAllGoals(t *testing.T) {
+	t.Parallel()
+	var out, notes strings.Builder
+	r := bench.NewReport(&out, &notes, []bench.Figure{{Name: "a", Unit: "s", Most: 1}, {Name: "later", Unit: "s", Most: 1}}, "")
+	r.Tell("a", 1)
+	r.Skip("there is none", "later")
+	if !r.Conclude() {
+		t.Errorf("it misses a goal: %s", notes.String())
 	}
 }
 
@@ -86,6 +118,18 @@ func TestProcess(t *testing.T) {
 	}
 	if _, err := bench.ProcessOf(os.Getpid()).CPU(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	before, err := bench.Busy()
+	if err != nil || before <= 0 {
+		t.Fatalf("busy for %v, %v", before, err)
+	}
+	mine, err := bench.ProcessOf(os.Getpid()).CPU()
+	if err != nil || mine > before {
+		t.Errorf("this process alone was busy for %v of %v, %v", mine, before, err)
 	}
 }
 

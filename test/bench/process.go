@@ -68,6 +68,37 @@ func (p Process) Memory(line string) (float64, error) {
 	return 0, fmt.Errorf("%s/status has no %s", p, line)
 }
 
+// stat is where the kernel counts the machine's processor time.
+const stat = "/proc/stat"
+
+// Busy is the processor time that all cores together have spent on anything.
+func Busy() (time.Duration, error) {
+	text, err := os.ReadFile(stat)
+	if err != nil {
+		return 0, fmt.Errorf("reading processor time: %w", err)
+	}
+	return busy(string(text))
+}
+
+// busy reads the first line: cpu user nice system idle iowait irq softirq steal guest
+// guest_nice. Those of guests are in user and nice already.
+func busy(text string) (time.Duration, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("%s has an unknown form", stat)
+	}
+	total := 0
+	for _, i := range []int{1, 2, 3, 6, 7, 8} {
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return 0, fmt.Errorf("%s has an unknown form: %w", stat, err)
+		}
+		total += n
+	}
+	return time.Duration(total) * time.Second / ticks, nil
+}
+
 // Machine says what a figure was measured on, and what else was going on there.
 func Machine() string {
 	load, err := os.ReadFile("/proc/loadavg")

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -23,20 +24,31 @@ type Figure struct {
 	Most float64
 	// Below says that Most itself is too much.
 	Below bool
+	// Least, where it is set, is what the number must be at least, and Most says nothing.
+	Least float64
 }
 
 // NoGoal is the Most of a figure that only informs.
 const NoGoal = math.MaxFloat64
 
 func (f Figure) reached(number float64) bool {
+	if f.Least > 0 {
+		return number >= f.Least
+	}
 	return number < f.Most || number == f.Most && !f.Below
 }
 
 func (f Figure) goal() string {
-	if f.Below {
+	switch {
+	case f.Least > 0:
+		return "at least " + format(f.Least)
+	case f.Most == NoGoal:
+		return ""
+	case f.Below:
 		return "less than " + format(f.Most)
+	default:
+		return "at most " + format(f.Most)
 	}
-	return "at most " + format(f.Most)
 }
 
 // Report prints figures as they come and remembers which missed their goal. It is
@@ -45,14 +57,17 @@ type Report struct {
 	out, notes io.Writer
 	figures    []Figure
 	only       string
-	told       map[string]bool
+	told       map[string]result
 	missed     []string
 }
+
+// result is what the table says of a figure.
+type result struct{ number, remark string }
 
 // NewReport prints lines of figures to out and everything else to notes. Figures
 // whose name does not start with only are left out.
 func NewReport(out, notes io.Writer, figures []Figure, only string) *Report {
-	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]bool{}}
+	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]result{}}
 }
 
 // Wants says whether any figure whose name starts so is asked for.
@@ -69,9 +84,11 @@ func (r *Report) Tell(name string, number float64) {
 	if !r.open(name) {
 		return
 	}
-	r.told[name] = true
 	_, _ = fmt.Fprintln(r.out, "BENCH", f.Name, format(number), f.Unit)
-	if !f.reached(number) {
+	if f.reached(number) {
+		r.told[name] = result{number: format(number)}
+	} else {
+		r.told[name] = result{format(number), "missed"}
 		r.missed = append(r.missed, fmt.Sprintf("%s is %s %s, want %s", f.Name, format(number), f.Unit, f.goal()))
 	}
 }
@@ -80,9 +97,20 @@ func (r *Report) Tell(name string, number float64) {
 func (r *Report) Fail(err error, names ...string) {
 	for _, name := range names {
 		if r.open(name) {
-			r.told[name] = true
+			r.told[name] = result{"-", "failed"}
 			r.Note("BENCH %s failed: %v", name, err)
 			r.missed = append(r.missed, fmt.Sprintf("%s could not be measured: %v", name, err))
+		}
+	}
+}
+
+// Skip says of each figure that has not been told why it is not measured. That misses
+// no goal.
+func (r *Report) Skip(reason string, names ...string) {
+	for _, name := range names {
+		if r.open(name) {
+			r.told[name] = result{"-", "not measured"}
+			r.Note("BENCH %s not measured: %s", name, reason)
 		}
 	}
 }
@@ -92,8 +120,30 @@ func (r *Report) Note(text string, args ...any) {
 	_, _ = fmt.Fprintf(r.notes, "# "+text+"\n", args...)
 }
 
-// Missed are sentences about the figures that missed their goal.
-func (r *Report) Missed() []string { return r.missed }
+// Conclude sets what was measured against the goals, and says whether none was missed.
+func (r *Report) Conclude() bool {
+	r.table()
+	if len(r.missed) == 0 {
+		r.Note("no figure misses its goal")
+		return true
+	}
+	r.Note("%d figures miss their goal:", len(r.missed))
+	for _, sentence := range r.missed {
+		r.Note("  %s", sentence)
+	}
+	return false
+}
+
+// table lists the figures in the order in which the program names them.
+func (r *Report) table() {
+	w := tabwriter.NewWriter(r.notes, 0, 0, 2, ' ', 0)
+	for _, f := range r.figures {
+		if it, told := r.told[f.Name]; told {
+			_, _ = fmt.Fprintf(w, "# %s\t%s\t%s\t%s\t%s\n", f.Name, it.number, f.Unit, f.goal(), it.remark)
+		}
+	}
+	_ = w.Flush()
+}
 
 func (r *Report) figure(name string) Figure {
 	i := slices.IndexFunc(r.figures, func(f Figure) bool { return f.Name == name })
@@ -103,7 +153,9 @@ func (r *Report) figure(name string) Figure {
 	return r.figures[i]
 }
 
-func (r *Report) open(name string) bool { return strings.HasPrefix(name, r.only) && !r.told[name] }
+func (r *Report) open(name string) bool {
+	return strings.HasPrefix(name, r.only) && r.told[name] == result{}
+}
 
 // format keeps three decimals, which is more than any figure is exact to.
 func format(number float64) string {

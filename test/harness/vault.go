@@ -87,12 +87,19 @@ type Fault struct {
 	Kind       string   `json:"kind"`
 	Status     int      `json:"status,omitempty"`
 	RetryAfter int      `json:"retryAfter,omitempty"` // seconds
+	Latency    string   `json:"latency,omitempty"`    // such as 10ms
+	Operations []string `json:"operations,omitempty"` // as the counters name them; none is all
 	Objects    []string `json:"objects,omitempty"`    // KIND/NAME; none is all
 }
 
 // Misbehave replaces the faults of a vault.
 func (v Vault) Misbehave(ctx context.Context, vault string, faults []Fault) error {
 	return v.write(ctx, "replace", v.path("vaults/%s/faults", vault), map[string]any{"faults": faults})
+}
+
+// MisbehaveSignIns replaces the faults of the login hosts and the metadata service.
+func (v Vault) MisbehaveSignIns(ctx context.Context, faults []Fault) error {
+	return v.write(ctx, "replace", v.path("sign-in/faults"), map[string]any{"faults": faults})
 }
 
 // RevokeTokens makes every access token that was issued so far invalid.

@@ -103,18 +103,12 @@ func run(ctx context.Context, s settings) (bool, error) {
 
 // summarize says which goals were missed. Only then the logs are kept.
 func summarize(report *bench.Report, s settings, scratch string) (bool, error) {
-	missed := report.Missed()
-	switch {
-	case s.short || s.n > 0:
+	if s.short || s.n > 0 {
 		report.Note("goals are for the full size and were not compared")
 		return false, os.RemoveAll(scratch)
-	case len(missed) == 0:
-		report.Note("every figure reaches its goal")
-		return false, os.RemoveAll(scratch)
 	}
-	report.Note("%d figures miss their goal:", len(missed))
-	for _, sentence := range missed {
-		report.Note("  %s", sentence)
+	if report.Conclude() {
+		return false, os.RemoveAll(scratch)
 	}
 	report.Note("logs are in %s", scratch)
 	return true, nil
