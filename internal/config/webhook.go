@@ -35,8 +35,8 @@ type Webhook struct {
 	PullPolicy string // of that image
 	Installer  InstallerResources
 
-	ImageTimeout time.Duration // of learning what one image runs
-	CABundle     string        // PEM file of authorities to trust besides the usual ones; empty adds none
+	Registries Registries
+	CABundle   string // PEM file of authorities to trust besides the usual ones; empty adds none
 
 	Version bool // print the version and end
 }
@@ -53,6 +53,7 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 		"azure-keyvault-secrets-webhook makes pods with placeholders start with the values from Azure Key Vault.", output)
 	w.declareCluster(o)
 	w.declareInjection(o)
+	w.Registries.declare(o)
 	o.text(&w.CABundle, "ca-bundle", "CA_BUNDLE", "", "PEM file of certificate authorities to trust besides the usual ones, for a registry or proxy of your own")
 	w.Log.declare(o)
 	o.boolean(&w.Version, "version", "", false, "print the version and end")
@@ -87,11 +88,10 @@ func (w *Webhook) declareInjection(o *options) {
 	o.text(&w.Installer.RequestsMemory, "init-container-requests-memory", "WEBHOOK_INIT_CONTAINER_REQUESTS_MEMORY", "32Mi", "memory that it requests")
 	o.text(&w.Installer.LimitsCPU, "init-container-limits-cpu", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU", "", "limit of its CPU; empty sets none unless all containers of the pod have one")
 	o.text(&w.Installer.LimitsMemory, "init-container-limits-memory", "WEBHOOK_INIT_CONTAINER_LIMITS_MEMORY", "32Mi", "limit of its memory")
-	o.duration(&w.ImageTimeout, "image-timeout", "DOCKER_IMAGE_INSPECTION_TIMEOUT", 8*time.Second, "how long learning from a registry what an image runs may take; the API server's own patience may be shorter")
 }
 
 func (w *Webhook) validate() error {
-	errs := []error{w.Log.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never")}
+	errs := []error{w.Log.validate(), w.Registries.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never")}
 	for _, named := range []struct{ flag, value string }{
 		{"--namespace", w.Namespace},
 		{"--service", w.Service},
@@ -107,9 +107,6 @@ func (w *Webhook) validate() error {
 	}
 	if w.LeafLife < time.Minute {
 		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than a minute", w.LeafLife))
-	}
-	if w.ImageTimeout < time.Second {
-		errs = append(errs, fmt.Errorf("--image-timeout: %s is less than a second", w.ImageTimeout))
 	}
 	if w.DrainTime < 0 || w.DrainTime > time.Minute {
 		errs = append(errs, fmt.Errorf("--drain-time: %s is not between 0 and one minute", w.DrainTime))

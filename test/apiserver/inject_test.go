@@ -182,7 +182,7 @@ func newHook(t *testing.T) *hook {
 		Settings: inject.Settings{Image: "registry.example/azure-keyvault-env:1", ServerName: h.keeper.ServerName()},
 		CABundle: h.keeper.Bundle,
 		Excluded: []string{chartNS, "kube-system"},
-		Command: func(context.Context, string, []string) (inject.Command, error) {
+		Command: func(context.Context, webhook.Lookup) (inject.Command, error) {
 			return inject.Command{Err: inject.ErrImageForbidden}, errors.New("remote-text")
 		},
 		Cluster: source, Metrics: metrics, Log: slog.New(slog.DiscardHandler),

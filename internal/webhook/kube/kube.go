@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube is what the webhook asks the API server: what an
-// AzureKeyVaultSecret says, which architectures the nodes have and where the
-// broker is. It reads only those and keeps them in memory; of nodes their labels
-// alone, of Services the one.
+// AzureKeyVaultSecret says, what the nodes are and where the broker is. These it
+// keeps in memory; of nodes their labels alone, of Services the one. Pull secrets
+// and service accounts it asks for one by one, when a pod names them, and keeps
+// none.
 package kube
 
 import (
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +30,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/inject"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
 // Source answers the webhook's questions. It is safe for concurrent use.
@@ -51,6 +55,7 @@ func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the inter
 	m.Add(v2beta1.GroupVersion.WithKind(v2beta1.Kind), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ServiceAccount"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	m.Add(admissionv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
 	return m
@@ -67,11 +72,12 @@ func nodeMetadata() *metav1.PartialObjectMetadata {
 	return n
 }
 
-// requests per second, and at once. Admission reads memory; only an
-// AzureKeyVaultSecret that is not there is asked for.
+// requests per second, and at once. Admission reads memory; asked for are an
+// AzureKeyVaultSecret that is not there, and for a pod without a command its
+// service account and pull secrets.
 const (
-	requestsPerSecond = 50
-	requestsAtOnce    = 100
+	requestsPerSecond = 200
+	requestsAtOnce    = 400
 )
 
 // New connects to an API server. broker is the Service of the broker. Run fills
@@ -115,7 +121,7 @@ func NewFrom(live client.Client, kept client.Reader, broker client.ObjectKey) *S
 	return &Source{live: live, kept: kept, broker: broker}
 }
 
-// onlyLabels keeps of a node what Architectures reads; annotations of nodes are
+// onlyLabels keeps of a node what selectors read; annotations of nodes are
 // large and change all the time.
 func onlyLabels(in any) (any, error) {
 	if n, ok := in.(*metav1.PartialObjectMetadata); ok {
@@ -163,26 +169,85 @@ func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.A
 	}
 }
 
-// Architectures lists those of the nodes that run Linux, as GOARCH, sorted. While
-// no node is known it is our own.
-func (s *Source) Architectures(ctx context.Context) ([]string, error) {
+// Nodes lists them by name and labels. While none is known it is one like our own.
+func (s *Source) Nodes(ctx context.Context) ([]inject.Node, error) {
 	var nodes metav1.PartialObjectMetadataList
 	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
 	if err := s.kept.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
-	var found []string
+	var found []inject.Node
 	for _, n := range nodes.Items {
-		arch, os := n.Labels[corev1.LabelArchStable], n.Labels[corev1.LabelOSStable]
-		if arch != "" && (os == "" || os == string(corev1.Linux)) {
-			found = append(found, arch)
+		if n.Labels[corev1.LabelArchStable] != "" {
+			found = append(found, inject.Node{Name: n.Name, Labels: n.Labels})
 		}
 	}
 	if len(found) == 0 {
-		return []string{runtime.GOARCH}, nil
+		own := map[string]string{corev1.LabelArchStable: runtime.GOARCH, corev1.LabelOSStable: runtime.GOOS}
+		return []inject.Node{{Labels: own}}, nil
 	}
-	slices.Sort(found)
-	return slices.Compact(found), nil
+	return found, nil
+}
+
+// maxPullSecrets bounds what one pod may cost the API server.
+const maxPullSecrets = 16
+
+// PullSecrets reads the named Secrets, then those that the service account names.
+// One that cannot be used says why.
+func (s *Source) PullSecrets(ctx context.Context, namespace, account string, names []string) []inject.PullSecret {
+	named, unusable := s.namedBy(ctx, namespace, account)
+	for _, name := range named {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(slices.Clone(names), name)
+		}
+	}
+	names = names[:min(len(names), maxPullSecrets)]
+	found := make([]inject.PullSecret, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { found[i] = s.pullSecret(ctx, namespace, name) })
+	}
+	all.Wait()
+	return append(found, unusable...)
+}
+
+func (s *Source) namedBy(ctx context.Context, namespace, account string) ([]string, []inject.PullSecret) {
+	var sa corev1.ServiceAccount
+	if err := s.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: account}, &sa); err != nil {
+		return nil, []inject.PullSecret{inject.UnusableAccount(account, reason(err))}
+	}
+	var names []string
+	for _, ref := range sa.ImagePullSecrets {
+		names = append(names, ref.Name)
+	}
+	return names, nil
+}
+
+func (s *Source) pullSecret(ctx context.Context, namespace, name string) inject.PullSecret {
+	var found corev1.Secret
+	if err := s.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &found); err != nil {
+		return inject.UnusablePullSecret(name, reason(err))
+	}
+	keys := map[corev1.SecretType]string{
+		corev1.SecretTypeDockerConfigJson: corev1.DockerConfigJsonKey,
+		corev1.SecretTypeDockercfg:        corev1.DockerConfigKey,
+	}
+	key, ok := keys[found.Type]
+	if !ok { // another Secret is nothing that we have any business with
+		return inject.UnusablePullSecret(name, inject.NoDocker)
+	}
+	return inject.PullSecret{Name: name, Type: found.Type, Config: secret.New(found.Data[key])}
+}
+
+// reason is why an object could not be read, for people.
+func reason(err error) string {
+	switch {
+	case apierrors.IsNotFound(err):
+		return inject.Missing
+	case apierrors.IsForbidden(err):
+		return inject.Unreadable
+	}
+	return inject.Unanswered
 }
 
 // ErrNoBroker is a broker without an address.
