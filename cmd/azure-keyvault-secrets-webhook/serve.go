@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/akv2k8s/akv2k8s/internal/azure"
 	"github.com/akv2k8s/akv2k8s/internal/cluster"
 	"github.com/akv2k8s/akv2k8s/internal/config"
 	"github.com/akv2k8s/akv2k8s/internal/image"
@@ -71,28 +72,72 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 	if err != nil {
 		return nil, err
 	}
-	roots, err := image.Roots(cfg.CABundle)
+	images, err := newResolver(cfg, counts, log)
 	if err != nil {
-		return nil, fmt.Errorf("trusting registries: %w", err)
+		return nil, err
 	}
-	images := image.NewResolver(image.Options{
-		Timeout:   cfg.ImageTimeout,
-		Transport: image.NewTransport(image.Dial{Proxy: http.ProxyFromEnvironment, Roots: roots}),
-		Observe:   func(o image.Outcome) { counts.Looked(string(o)) },
-	})
-	return webhook.NewHandler(webhook.Options{
+	options := webhook.Options{
 		Settings: inject.Settings{
 			Image: cfg.EnvImage, PullPolicy: corev1.PullPolicy(cfg.PullPolicy), Delivery: inject.Delivery(cfg.Delivery), Resources: resources,
 			ServerName: certificates.ServerName(),
 		},
 		CABundle: certificates.Bundle,
 		Excluded: []string{cfg.Namespace, "kube-system"},
-		Command: func(ctx context.Context, name string, architectures []string) (inject.Command, error) {
-			return images.Command(ctx, image.Request{Image: name, Architectures: architectures})
+		Command: func(ctx context.Context, l webhook.Lookup) (inject.Command, error) {
+			return images.Command(ctx, image.Request(l))
 		},
-		Source: readable(cfg, source), Nodes: source.Nodes,
+		Source:  readable(cfg, source),
 		Cluster: source, Metrics: counts, Log: log,
-	}), nil
+	}
+	if cfg.Registries.PullSecrets {
+		options.PullSecrets = source.PullSecrets
+	}
+	return webhook.NewHandler(options), nil
+}
+
+func newResolver(cfg config.Webhook, counts *webhook.Metrics, log *slog.Logger) (*image.Resolver, error) {
+	roots, err := image.Roots(cfg.CABundle)
+	if err != nil {
+		return nil, fmt.Errorf("trusting registries: %w", err)
+	}
+	mirrors, err := config.ParseMirrors(cfg.Registries.Mirrors)
+	if err != nil {
+		return nil, err
+	}
+	registries := image.Registries{Mirrors: mirrors, Insecure: cfg.Registries.InsecureHosts()}
+	options := image.Options{
+		Timeout: cfg.Registries.Timeout,
+		TagTTL:  cfg.Registries.TagTTL,
+		Transport: image.NewTransport(image.Dial{
+			Proxy: http.ProxyFromEnvironment, Roots: roots, Plain: registries.Plain(),
+			Budget: image.Budget{Rate: cfg.Registries.Rate, Concurrent: cfg.Registries.Concurrency},
+		}),
+		Registries: registries,
+		Observe:    func(o image.Outcome) { counts.Looked(string(o)) },
+	}
+	if cfg.Registries.AuthType == "" {
+		return image.NewResolver(options), nil
+	}
+	if options.Identity, err = newIdentity(cfg, log); err != nil {
+		return nil, fmt.Errorf("signing in to Azure's registries: %w", err)
+	}
+	return image.NewResolver(options), nil
+}
+
+// newIdentity signs in to registries, and to nothing else.
+func newIdentity(cfg config.Webhook, log *slog.Logger) (*azure.RegistryIdentity, error) {
+	client, err := azure.NewHTTPClient(azure.HTTPOptions{CABundle: cfg.CABundle})
+	if err != nil {
+		return nil, err
+	}
+	credential, err := azure.NewCredential(azure.SignIn{
+		Method: azure.Method(cfg.Registries.AuthType), CloudConfig: cfg.Registries.CloudConfig, Cloud: cfg.Registries.Environment,
+		HTTP: client, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return azure.NewRegistryIdentity(credential), nil
 }
 
 // readable are the kinds that the operator lets admission read.

@@ -64,7 +64,7 @@ const DefaultTokenLifetime = time.Hour
 // defaultResources are the resources that tokens are issued for.
 var defaultResources = []string{
 	"https://vault.azure.net", "https://vault.azure.cn", "https://vault.usgovcloudapi.net",
-	"https://managedhsm.azure.net", "https://storage.azure.com", "https://management.azure.com",
+	"https://managedhsm.azure.net", "https://storage.azure.com", "https://containerregistry.azure.net", "https://management.azure.com",
 	"https://vault.localhost", "https://vault.localhost:8443",
 }
 

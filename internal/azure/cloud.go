@@ -12,10 +12,11 @@ import (
 
 // Cloud is one of the separate Azures: where its vaults are and where one signs in.
 type Cloud struct {
-	Name        string
-	VaultSuffix string // of a vault's host name, without the leading dot
-	queueSuffix string // of a storage account's host name for queues, likewise
-	authority   cloud.Configuration
+	Name           string
+	VaultSuffix    string // of a vault's host name, without the leading dot
+	queueSuffix    string // of a storage account's host name for queues, likewise
+	registrySuffix string // of a container registry's host name, likewise
+	authority      cloud.Configuration
 }
 
 // clouds lists what ParseCloud knows. The public cloud leaves the authority to
@@ -25,9 +26,9 @@ var clouds = []struct {
 
 	aliases []string
 }{
-	{Cloud{"AzurePublicCloud", "vault.azure.net", "queue.core.windows.net", cloud.Configuration{}}, []string{"", "azurecloud", "azurepublic"}},
-	{Cloud{"AzureChinaCloud", "vault.azure.cn", "queue.core.chinacloudapi.cn", cloud.AzureChina}, []string{"azurechina"}},
-	{Cloud{"AzureUSGovernmentCloud", "vault.usgovcloudapi.net", "queue.core.usgovcloudapi.net", cloud.AzureGovernment}, []string{"azureusgovernment", "azuregovernment"}},
+	{Cloud{"AzurePublicCloud", "vault.azure.net", "queue.core.windows.net", "azurecr.io", cloud.Configuration{}}, []string{"", "azurecloud", "azurepublic"}},
+	{Cloud{"AzureChinaCloud", "vault.azure.cn", "queue.core.chinacloudapi.cn", "azurecr.cn", cloud.AzureChina}, []string{"azurechina"}},
+	{Cloud{"AzureUSGovernmentCloud", "vault.usgovcloudapi.net", "queue.core.usgovcloudapi.net", "azurecr.us", cloud.AzureGovernment}, []string{"azureusgovernment", "azuregovernment"}},
 }
 
 // ParseCloud finds a cloud by its name in any case; empty is the public cloud.

@@ -83,7 +83,7 @@ func (w *azureWorld) start(t *testing.T) *http.Client {
 	backend.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	backend.StartTLS()
 	front := httptest.NewServer(proxy.New(proxy.Config{
-		Hosts: append(entra.Hosts(), "*.vault.azure.net", "*.vault.azure.cn", "*.vault.example", "*.queue.core.windows.net"),
+		Hosts: append(entra.Hosts(), "*.vault.azure.net", "*.vault.azure.cn", "*.vault.example", "*.queue.core.windows.net", "*.azurecr.io"),
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", backend.Listener.Addr().String())
 		},

@@ -39,8 +39,8 @@ type Webhook struct {
 	ReadConfigMaps bool // that env and envFrom of a pod's containers name
 	ReadSecrets    bool // likewise
 
-	ImageTimeout time.Duration // of learning what one image runs
-	CABundle     string        // PEM file of authorities to trust besides the usual ones; empty adds none
+	Registries Registries
+	CABundle   string // PEM file of authorities to trust besides the usual ones; empty adds none
 
 	Version bool // print the version and end
 }
@@ -57,6 +57,7 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 		"azure-keyvault-secrets-webhook makes pods with placeholders start with the values from Azure Key Vault.", output)
 	w.declareCluster(o)
 	w.declareInjection(o)
+	w.Registries.declare(o)
 	o.text(&w.CABundle, "ca-bundle", "CA_BUNDLE", "", "PEM file of certificate authorities to trust besides the usual ones, for a registry or proxy of your own")
 	w.Log.declare(o)
 	o.boolean(&w.Version, "version", "", false, "print the version and end")
@@ -94,12 +95,11 @@ func (w *Webhook) declareInjection(o *options) {
 	o.text(&w.Installer.LimitsMemory, "init-container-limits-memory", "WEBHOOK_INIT_CONTAINER_LIMITS_MEMORY", "32Mi", "limit of its memory")
 	o.boolean(&w.ReadConfigMaps, "read-configmaps", "READ_CONFIGMAPS", true, "look for placeholders in the ConfigMaps that env and envFrom of a pod's containers name")
 	o.boolean(&w.ReadSecrets, "read-secrets", "READ_SECRETS", true, "look for placeholders in the Secrets that env and envFrom of a pod's containers name")
-	o.duration(&w.ImageTimeout, "image-timeout", "DOCKER_IMAGE_INSPECTION_TIMEOUT", 8*time.Second, "how long learning from a registry what an image runs may take; the API server's own patience may be shorter")
 }
 
 func (w *Webhook) validate() error {
 	errs := []error{
-		w.Log.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never"),
+		w.Log.validate(), w.Registries.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never"),
 		oneOf("--delivery", w.Delivery, "auto", "initContainer", "imageVolume"),
 	}
 	for _, named := range []struct{ flag, value string }{
@@ -117,9 +117,6 @@ func (w *Webhook) validate() error {
 	}
 	if w.LeafLife < time.Minute {
 		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than a minute", w.LeafLife))
-	}
-	if w.ImageTimeout < time.Second {
-		errs = append(errs, fmt.Errorf("--image-timeout: %s is less than a second", w.ImageTimeout))
 	}
 	if w.DrainTime < 0 || w.DrainTime > time.Minute {
 		errs = append(errs, fmt.Errorf("--drain-time: %s is not between 0 and one minute", w.DrainTime))

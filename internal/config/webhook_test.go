@@ -35,7 +35,9 @@ func webhookDefaults() config.Webhook {
 		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent", Delivery: "initContainer",
 		Installer:      config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
 		ReadConfigMaps: true, ReadSecrets: true,
-		ImageTimeout: 8 * time.Second,
+		Registries: config.Registries{
+			Timeout: 8 * time.Second, TagTTL: 30 * time.Second, Rate: 20, Concurrency: 10, PullSecrets: true, CloudConfig: config.DefaultConfigPath,
+		},
 	}
 }
 
@@ -61,11 +63,18 @@ func TestParseWebhook(t *testing.T) {
 			map[string]string{
 				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
 				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
-				"DELIVERY": "auto",
+				"DELIVERY": "auto", "READ_SECRETS": "false",
+				"IMAGE_TAG_TTL": "0", "REGISTRY_RATE": "5", "REGISTRY_CONCURRENCY": "2", "PULL_SECRETS": "false",
+				"REGISTRY_MIRRORS": "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", "INSECURE_REGISTRIES": "a.example:5000,localhost",
+				"REGISTRY_AUTH": "environment", "CLOUD_CONFIG": "/azure.json", "AZURE_ENVIRONMENT": "AzureChinaCloud",
 			},
 			func(w *config.Webhook) {
 				w.TLSPort, w.HTTPPort, w.PullPolicy, w.CABundle = 9443, 9080, "Always", "/ca.pem"
-				w.ImageTimeout, w.Installer.LimitsCPU, w.DrainTime, w.Delivery = 20*time.Second, "1", 0, "auto"
+				w.Installer.LimitsCPU, w.DrainTime, w.Delivery, w.ReadSecrets = "1", 0, "auto", false
+				w.Registries = config.Registries{
+					Timeout: 20 * time.Second, Rate: 5, Concurrency: 2, AuthType: "environment", CloudConfig: "/azure.json", Environment: "AzureChinaCloud",
+					Mirrors: "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", Insecure: "a.example:5000,localhost",
+				}
 			},
 		},
 		"FlagsOutrankVariables": {
@@ -97,19 +106,59 @@ func TestParseWebhookComplains(t *testing.T) {
 	_, err := config.ParseWebhook([]string{
 		"--tls-port=0", "--http-port=0", "--env-image-pull-policy=Sometimes", "--init-container-limits-memory=much",
 		"--init-container-requests-cpu=2", "--init-container-limits-cpu=1", "--image-timeout=1ms", "--drain-time=2h",
-		"--serving-certificate-life=1s", "--log-level=loud", "--delivery=post",
+		"--serving-certificate-life=1s", "--log-level=loud", "--delivery=post", "--image-tag-ttl=2h", "--registry-rate=0", "--registry-concurrency=0",
+		"--registry-mirrors=docker.io=https://me:hunter2@mirror.example library=https://mirror.example", "--insecure-registries=nodots", "--registry-auth=magic",
 	}, variables(nil), io.Discard)
 	if err == nil {
 		t.Fatal("nothing to complain about")
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a password is told: %v", err)
 	}
 	for _, want := range []string{
 		"--tls-port: 0 is not a port", "--http-port: 0 is not", "both are 0", "--env-image-pull-policy", "--init-container-limits-memory: \"much\"",
 		"request of cpu is more than its limit", "--image-timeout", "--drain-time", "--serving-certificate-life", "--log-level", `--delivery: "post" is not one of auto, initContainer, imageVolume`,
 		"--namespace: is required", "--service: is required", "--webhook-configuration: is required", "--broker-service: is required",
-		"--ca-secret: is required", "--broker-tls-secret: is required", "--env-image: is required",
+		"--image-tag-ttl", "--registry-rate", "--registry-concurrency", "the mirror of \"docker.io\"", "the mirror of \"library\"",
+		"--insecure-registries: \"nodots\"", "--registry-auth", "--ca-secret: is required", "--broker-tls-secret: is required", "--env-image: is required",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %q in\n%v", want, err)
 		}
+	}
+}
+
+func TestParseMirrors(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		want map[string][]string // nil is a complaint
+	}{
+		"None":     {"", map[string][]string{}},
+		"Several":  {"docker.io=https://a.example/hub\n docker.io=http://b.example:5000 c.example:5000=https://d.example", map[string][]string{"docker.io": {"https://a.example/hub", "http://b.example:5000"}, "c.example:5000": {"https://d.example"}}},
+		"NoURL":    {"docker.io", nil},
+		"NoScheme": {"docker.io=mirror.example", nil},
+		"NotHTTP":  {"docker.io=ftp://mirror.example", nil},
+		"NoHost":   {"docker.io=https://mirror", nil},
+		"Query":    {"docker.io=https://mirror.example?x=y", nil},
+		"Password": {"docker.io=https://me:pw@mirror.example", nil},
+		"Path":     {"docker.io/library=https://mirror.example", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mirrors, err := config.ParseMirrors(tc.text)
+			if (err != nil) != (tc.want == nil) {
+				t.Fatalf("error %v", err)
+			}
+			got := map[string][]string{}
+			for registry, urls := range mirrors {
+				for _, u := range urls {
+					got[registry] = append(got[registry], u.String())
+				}
+			}
+			if d := cmp.Diff(tc.want, got); tc.want != nil && d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,20 +90,35 @@ func runs(t *testing.T, entrypoint, cmd []string) v1.Image {
 	return img
 }
 
-func index(images map[string]v1.Image) v1.ImageIndex {
+func index(t *testing.T, images map[string]v1.Image) v1.ImageIndex {
+	t.Helper()
 	idx := v1.ImageIndex(empty.Index)
-	for _, platform := range []string{"windows/amd64", "linux/amd64", "linux/arm64"} {
-		if img, ok := images[platform]; ok {
-			os, arch, _ := strings.Cut(platform, "/")
-			idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: os, Architecture: arch}}})
+	for _, platform := range slices.Sorted(maps.Keys(images)) {
+		p, err := v1.ParsePlatform(platform)
+		if err != nil {
+			t.Fatal(err)
 		}
+		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: images[platform], Descriptor: v1.Descriptor{Platform: p}})
 	}
 	return idx
 }
 
-func resolver(timeout time.Duration) *image.Resolver {
-	return image.NewResolver(image.Options{Timeout: timeout, Transport: image.NewTransport(image.Dial{AllowLoopback: true})})
+// generous is a budget that no test uses up.
+var generous = image.Budget{Rate: 1000, Concurrent: 100}
+
+// options let a Resolver speak to these plain registries.
+func options(plain ...*fixture) image.Options {
+	var hosts []string
+	for _, f := range plain {
+		hosts = append(hosts, f.host)
+	}
+	return image.Options{
+		Timeout: time.Minute, TagTTL: time.Minute, Registries: image.Registries{Insecure: hosts},
+		Transport: image.NewTransport(image.Dial{AllowLoopback: true, Plain: hosts, Budget: generous}),
+	}
 }
+
+func resolver(plain ...*fixture) *image.Resolver { return image.NewResolver(options(plain...)) }
 
 func ask(f *fixture, ref string, architectures ...string) image.Request {
 	if len(architectures) == 0 {
@@ -118,7 +135,7 @@ func TestCommand(t *testing.T) {
 	for name, ref := range map[string]string{"Tag": "app:1", "Digest": "app@" + hash.String()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := resolver(time.Minute).Command(t.Context(), ask(f, ref))
+			got, err := resolver(f).Command(t.Context(), ask(f, ref))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +146,7 @@ func TestCommand(t *testing.T) {
 	}
 	t.Run("Nothing", func(t *testing.T) {
 		t.Parallel()
-		got, err := resolver(time.Minute).Command(t.Context(), ask(f, "bare:1"))
+		got, err := resolver(f).Command(t.Context(), ask(f, "bare:1"))
 		if err != nil || len(got.Entrypoint) != 0 || len(got.Cmd) != 0 {
 			t.Errorf("Command() = %v, %v", got, err)
 		}
@@ -152,16 +169,20 @@ func TestCommandOfAnIndex(t *testing.T) {
 		"BothDiffer":    {map[string]v1.Image{"linux/amd64": one, "linux/arm64": other}, []string{"arm64", "amd64"}, nil, inject.ErrImageAmbiguous},
 		"OneOfTwo":      {map[string]v1.Image{"linux/amd64": one}, []string{"arm64", "amd64"}, []string{"/one"}, nil},
 		"WrongPlatform": {map[string]v1.Image{"linux/amd64": one}, []string{"arm64"}, nil, inject.ErrImagePlatform},
+		"Variant":       {map[string]v1.Image{"linux/arm/v6": other, "linux/arm/v7": one, "linux/arm64/v8": other}, []string{"arm"}, []string{"/one"}, nil},
+		"VariantOf64":   {map[string]v1.Image{"linux/arm/v7": other, "linux/arm64/v8": one}, []string{"arm64"}, []string{"/one"}, nil},
+		"Fallback":      {map[string]v1.Image{"linux/arm/v7": one, "linux/386": other}, []string{"arm64"}, []string{"/one"}, nil},
+		"TooNew":        {map[string]v1.Image{"linux/amd64/v3": one}, []string{"amd64"}, nil, inject.ErrImagePlatform},
 		"NotForLinux":   {map[string]v1.Image{"windows/amd64": one}, []string{"amd64"}, nil, inject.ErrImagePlatform},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ref := "multi:" + strings.ToLower(name)
-			if err := remote.WriteIndex(f.tag(t, ref), index(tc.images)); err != nil {
+			if err := remote.WriteIndex(f.tag(t, ref), index(t, tc.images)); err != nil {
 				t.Fatal(err)
 			}
-			got, err := resolver(time.Minute).Command(t.Context(), ask(f, ref, tc.architectures...))
+			got, err := resolver(f).Command(t.Context(), ask(f, ref, tc.architectures...))
 			if !errors.Is(got.Err, tc.err) || (err != nil) != (tc.err != nil) {
 				t.Fatalf("Command() = %v, %v", got, err)
 			}
@@ -188,7 +209,7 @@ func TestCommandFailures(t *testing.T) {
 	}{
 		"Unauthorized": {status(http.StatusUnauthorized), inject.ErrImageForbidden},
 		"Forbidden":    {status(http.StatusForbidden), inject.ErrImageForbidden},
-		"Throttled":    {status(http.StatusTooManyRequests), inject.ErrImageUnavailable},
+		"Throttled":    {status(http.StatusTooManyRequests), inject.ErrImageThrottled},
 		"Broken":       {status(http.StatusInternalServerError), inject.ErrImageUnavailable},
 		"HangsUp":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, inject.ErrImageUnavailable},
 		"NotAManifest": {garbage("{not json " + remark), inject.ErrImageUnreadable},
@@ -200,7 +221,7 @@ func TestCommandFailures(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.answer(tc.answer)
-			got, err := resolver(time.Minute).Command(t.Context(), ask(f, "app:1"))
+			got, err := resolver(f).Command(t.Context(), ask(f, "app:1"))
 			if !errors.Is(got.Err, tc.err) || err == nil {
 				t.Fatalf("Command() = %v, %v", got, err)
 			}
@@ -211,20 +232,21 @@ func TestCommandFailures(t *testing.T) {
 	}
 	t.Run("NotFound", func(t *testing.T) {
 		t.Parallel()
-		if got, _ := resolver(time.Minute).Command(t.Context(), ask(newFixture(t), "none:1")); !errors.Is(got.Err, inject.ErrImageNotFound) {
+		missing := newFixture(t)
+		if got, _ := resolver(missing).Command(t.Context(), ask(missing, "none:1")); !errors.Is(got.Err, inject.ErrImageNotFound) {
 			t.Errorf("Command() = %v", got)
 		}
 	})
 	t.Run("Name", func(t *testing.T) {
 		t.Parallel()
-		got, _ := resolver(time.Minute).Command(t.Context(), image.Request{Image: "Not An Image", Architectures: []string{"amd64"}})
+		got, _ := resolver().Command(t.Context(), image.Request{Image: "Not An Image", Architectures: []string{"amd64"}})
 		if !errors.Is(got.Err, inject.ErrImageName) {
 			t.Errorf("Command() = %v", got)
 		}
 	})
 	t.Run("NobodyListens", func(t *testing.T) {
 		t.Parallel()
-		got, _ := resolver(time.Minute).Command(t.Context(), image.Request{Image: "127.0.0.1:1/app", Architectures: []string{"amd64"}})
+		got, _ := resolver().Command(t.Context(), image.Request{Image: "127.0.0.1:1/app", Architectures: []string{"amd64"}})
 		if !errors.Is(got.Err, inject.ErrImageUnavailable) {
 			t.Errorf("Command() = %v", got)
 		}
@@ -257,46 +279,100 @@ func TestCommandEndsWithItsDeadline(t *testing.T) {
 		}
 	})
 	defer close(released)
-	got, err := resolver(50*time.Millisecond).Command(t.Context(), ask(f, "app:1"))
+	o := options(f)
+	o.Timeout = 50 * time.Millisecond
+	got, err := image.NewResolver(o).Command(t.Context(), ask(f, "app:1"))
 	if !errors.Is(got.Err, inject.ErrImageUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Command() = %v, %v", got, err)
 	}
 }
 
-// A digest is asked for once; a tag costs its HEAD (after the greeting), so that
-// a tag that moved is noticed at once.
+// counter is a Resolver's clock, and what it counts.
+type counter struct {
+	mu       sync.Mutex
+	now      time.Time
+	outcomes []image.Outcome
+}
+
+func (c *counter) time() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *counter) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func (c *counter) observe(o image.Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes = append(c.outcomes, o)
+}
+
+func counted(o image.Options) (*image.Resolver, *counter) {
+	c := &counter{now: time.Unix(1000, 0)}
+	o.Now, o.Observe = c.time, c.observe
+	return image.NewResolver(o), c
+}
+
+// An answer costs nothing while its time lasts; then whether the tag still points
+// there; and all again only if it does not.
 func TestCommandCachesByDigest(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	hash := f.push(t, "app:1", runs(t, []string{"/old"}, nil))
-	var outcomes []image.Outcome
-	r := image.NewResolver(image.Options{
-		Timeout: time.Minute, Transport: image.NewTransport(image.Dial{AllowLoopback: true}),
-		Observe: func(o image.Outcome) { outcomes = append(outcomes, o) },
-	})
-	get := func(req image.Request, want string) {
+	r, c := counted(options(f))
+	get := func(req image.Request, want string, requests int64) {
 		t.Helper()
+		f.requests.Store(0)
 		got, err := r.Command(t.Context(), req)
 		if err != nil || len(got.Entrypoint) != 1 || got.Entrypoint[0] != want {
 			t.Fatalf("Command() = %v, %v; want %s", got, err, want)
 		}
+		if n := f.requests.Load(); n > requests {
+			t.Errorf("%d requests; want %d at most", n, requests)
+		}
 	}
-	get(ask(f, "app:1"), "/old")
-	before := f.requests.Load()
-	get(ask(f, "app@"+hash.String()), "/old")
-	if n := f.requests.Load() - before; n != 0 {
-		t.Errorf("a known digest cost %d requests", n)
-	}
-	get(ask(f, "app:1"), "/old")
+	const greeting = 2 // in TLS, and in plain HTTP
+	get(ask(f, "app:1"), "/old", greeting+3)
+	get(ask(f, "app:1"), "/old", 0)
+	get(ask(f, "app@"+hash.String()), "/old", greeting+1)
+	c.pass(time.Minute + 1)
+	get(ask(f, "app:1"), "/old", greeting+1)
 	f.push(t, "app:1", runs(t, []string{"/new"}, nil))
-	get(ask(f, "app:1"), "/new")
-	scoped := ask(f, "app:1")
-	scoped.Scope = "team-a"
-	get(scoped, "/new")
-	want := []image.Outcome{image.OutcomeRead, image.OutcomeCached, image.OutcomeCached, image.OutcomeRead, image.OutcomeRead}
-	if d := cmp.Diff(want, outcomes); d != "" {
+	get(ask(f, "app:1"), "/old", 0)
+	c.pass(time.Minute + 1)
+	get(ask(f, "app:1"), "/new", greeting+3)
+	get(ask(f, "app:1", "arm64"), "/new", greeting+3) // whose image may be another
+	want := []image.Outcome{
+		image.OutcomeRead, image.OutcomeCached, image.OutcomeCached, image.OutcomeCached, image.OutcomeCached, image.OutcomeRead, image.OutcomeRead,
+	}
+	if d := cmp.Diff(want, c.outcomes); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
+}
+
+func TestCommandRemembersFailuresForAMoment(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r, c := counted(options(f))
+	want := func(err error, asked bool) {
+		t.Helper()
+		f.requests.Store(0)
+		got, _ := r.Command(t.Context(), ask(f, "app:1"))
+		if !errors.Is(got.Err, err) || f.requests.Load() > 0 != asked {
+			t.Errorf("Command() = %v after %d requests", got, f.requests.Load())
+		}
+	}
+	want(inject.ErrImageNotFound, true)
+	f.push(t, "app:1", runs(t, []string{"/entry"}, nil))
+	c.pass(4 * time.Second)
+	want(inject.ErrImageNotFound, false)
+	c.pass(time.Second + 1)
+	want(nil, true)
 }
 
 func TestCommandSharesFlights(t *testing.T) {
@@ -304,7 +380,7 @@ func TestCommandSharesFlights(t *testing.T) {
 	f := newFixture(t)
 	hash := f.push(t, "app:1", runs(t, []string{"/entry"}, nil))
 	f.requests.Store(0)
-	r := resolver(time.Minute)
+	r := resolver(f)
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
@@ -314,9 +390,8 @@ func TestCommandSharesFlights(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// Greeting (twice: https and http), manifest and configuration; a caller that
-	// comes between a flight's end and the cache may begin another.
-	if n := f.requests.Load(); n > 20 {
+	// Greeting (twice: https and http), digest, manifest and configuration.
+	if n := f.requests.Load(); n > 5 {
 		t.Errorf("50 callers cost %d requests", n)
 	}
 }
@@ -333,7 +408,7 @@ func TestCommandSharesNoFlightsBetweenRegistries(t *testing.T) {
 		<-release
 		w.WriteHeader(http.StatusNotFound)
 	})
-	r := resolver(time.Minute)
+	r := resolver(victim, attacker)
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = r.Command(t.Context(), ask(attacker, "app@"+hash.String())) })
 	<-asked // its flight has begun
@@ -354,7 +429,7 @@ func TestTransportAvoidsMetadata(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := image.NewTransport(image.Dial{}).RoundTrip(request)
+		response, err := image.NewTransport(image.Dial{Plain: []string{address + ":9"}, Budget: generous}).RoundTrip(request)
 		if err == nil {
 			_ = response.Body.Close()
 		}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -26,12 +27,22 @@ var wireServer = netip.MustParseAddr("168.63.129.16")
 type Dial struct {
 	Proxy         func(*http.Request) (*url.URL, error) // nil is none
 	Roots         *x509.CertPool                        // nil is the system's
+	Plain         []string                              // hosts with which we may speak plain HTTP
+	Budget        Budget                                // of each host
 	AllowLoopback bool                                  // for tests
+	Now           func() time.Time                      // nil is time.Now
 }
 
 // NewTransport makes connections to registries.
 func NewTransport(d Dial) http.RoundTripper {
-	return bounded{&http.Transport{
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	return guard{newBudget(bounded{d.transport()}, d.Budget, d.Now), d.Plain}
+}
+
+func (d Dial) transport() *http.Transport {
+	return &http.Transport{
 		Proxy:                  d.Proxy,
 		DialContext:            dialer(d.AllowLoopback).DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: d.Roots, MinVersion: tls.VersionTLS12},
@@ -41,7 +52,33 @@ func NewTransport(d Dial) http.RoundTripper {
 		MaxIdleConnsPerHost:    4,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
-	}}
+	}
+}
+
+// errPlain is a request that everybody on the way could read.
+var errPlain = errors.New("plain HTTP is not allowed to this host")
+
+var errNoTLS = errors.New("this host speaks no TLS")
+
+// guard keeps requests off the wire that nobody has encrypted. The library that
+// speaks to registries falls back to plain HTTP for private addresses, and a
+// registry may send us to any URL to sign in.
+type guard struct {
+	http.RoundTripper
+
+	plain []string
+}
+
+func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
+	allowed := slices.Contains(g.plain, r.URL.Host)
+	if r.URL.Scheme != "https" && !allowed {
+		return nil, errPlain
+	}
+	response, err := g.RoundTripper.RoundTrip(r)
+	if _, mismatch := errors.AsType[tls.RecordHeaderError](err); mismatch && allowed {
+		return nil, errNoTLS // as expected; what plain HTTP yields is the news
+	}
+	return response, err
 }
 
 // maxBody bounds one answer: the distribution specification lets a manifest be

@@ -3,7 +3,6 @@
 package inject
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,26 +11,6 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
-)
-
-// Command is what an image runs when the pod does not say.
-type Command struct {
-	Entrypoint []string
-	Cmd        []string
-	// Err is why it is not known: one of the errors below.
-	Err error
-}
-
-// The ways of not learning what an image runs. Their texts continue a sentence
-// and hold nothing that came over the wire.
-var (
-	ErrImageName        = errors.New("its name cannot be understood")
-	ErrImageNotFound    = errors.New("its registry has no such image")
-	ErrImageForbidden   = errors.New("its registry does not let the Env Injector read it")
-	ErrImageUnavailable = errors.New("its registry did not answer in time")
-	ErrImageUnreadable  = errors.New("its registry answered with something that is not an image")
-	ErrImagePlatform    = errors.New("it does not exist for the architecture of the nodes")
-	ErrImageAmbiguous   = errors.New("it runs different commands on the architectures of the nodes")
 )
 
 // mounts puts the wrapper and the token where the wrapper's variables and our
@@ -125,8 +104,8 @@ func (in *injection) argv(t target) ([]string, bool) {
 		image.Err = ErrImageUnavailable
 	}
 	if image.Err != nil {
-		in.refuse("container %q has no command, and what image %q runs is not known because %s: set the container's command, or %s",
-			t.Name, t.Image, image.Err, cure(image.Err))
+		in.refuse("container %q has no command, and what image %q runs is not known because %s%s: set the container's command, or %s",
+			t.Name, t.Image, image.Err, image.Asked, cure(image.Err))
 		return nil, false
 	}
 	argv := escaped(image.Entrypoint)
@@ -140,24 +119,6 @@ func (in *injection) argv(t target) ([]string, bool) {
 		return nil, false
 	}
 	return argv, true
-}
-
-// cure ends the sentence about an image that could not be read.
-func cure(err error) string {
-	switch {
-	case errors.Is(err, ErrImageName), errors.Is(err, ErrImageNotFound):
-		return "correct the image's name"
-	case errors.Is(err, ErrImageForbidden):
-		return "let the registry serve it without sign-in"
-	case errors.Is(err, ErrImagePlatform):
-		return "build the image for them"
-	case errors.Is(err, ErrImageAmbiguous):
-		return "choose an architecture with the node selector " + corev1.LabelArchStable
-	case errors.Is(err, ErrImageUnreadable):
-		return "push the image again"
-	default:
-		return "let the Env Injector reach the registry and try again"
-	}
 }
 
 func escaped(texts []string) []string {

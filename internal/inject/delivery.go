@@ -22,10 +22,6 @@ const (
 	DeliveryImageVolume   Delivery = "imageVolume"   // its image is mounted
 )
 
-// Node is what of a node's .status.nodeInfo says whether it mounts images: the
-// version of its kubelet, and its container runtime as NAME://VERSION.
-type Node struct{ Kubelet, Runtime string }
-
 // imageVolumeKubelet is the first that mounts images unless told otherwise:
 // feature ImageVolume, on by default from 1.35 and always from 1.36
 // (kubernetes/kubernetes, pkg/features/kube_features.go).
@@ -60,9 +56,21 @@ func delivery(in *injection) {
 // mounts images can do so in one (containerd/containerd#12816).
 func ownUsers(spec *corev1.PodSpec) bool { return spec.HostUsers != nil && !*spec.HostUsers }
 
-// mountImages says that all of these nodes do, and that there are any.
+// mountImages says that all do of these nodes that a pod may be scheduled to, and that
+// there are any. One that is not ready counts: it may be by then.
 func mountImages(nodes []Node) bool {
-	return len(nodes) > 0 && !slices.ContainsFunc(nodes, func(n Node) bool { return !n.mountsImages() })
+	type kind struct{ kubelet, runtime string }
+	seen := map[kind]bool{} // of thousands, most are alike
+	for _, n := range nodes {
+		k := kind{n.Kubelet, n.Runtime}
+		if n.Unschedulable || !n.linux() || seen[k] {
+			continue
+		}
+		if seen[k] = n.mountsImages(); !seen[k] {
+			return false
+		}
+	}
+	return len(seen) > 0
 }
 
 func (n Node) mountsImages() bool {

@@ -38,10 +38,20 @@ func settings() inject.Settings {
 
 // commands are the images that the cases use.
 var commands = map[string]inject.Command{
-	"registry.example/both:1":       {Entrypoint: []string{"/entry", "--flag"}, Cmd: []string{"serve"}},
-	"registry.example/dollar:1":     {Entrypoint: []string{"sh", "-c"}, Cmd: []string{"echo $HOME $(date) $$ $$(x)"}},
-	"registry.example/empty:1":      {},
-	"registry.example/private:1":    {Err: inject.ErrImageForbidden},
+	"registry.example/both:1":   {Entrypoint: []string{"/entry", "--flag"}, Cmd: []string{"serve"}},
+	"registry.example/dollar:1": {Entrypoint: []string{"sh", "-c"}, Cmd: []string{"echo $HOME $(date) $$ $$(x)"}},
+	"registry.example/empty:1":  {},
+	"registry.example/private:1": {Err: inject.ErrImageForbidden, Asked: inject.Asked{
+		Registries: []string{"mirror.example", "registry.example"},
+		Ways:       []string{inject.WayPullSecret("regcred"), inject.WayIdentity, inject.WayAnonymous},
+		Unusable: []string{
+			inject.UnusablePullSecret("typo", inject.Missing).Unusable, inject.UnusableAccount("default", inject.Unreadable).Unusable,
+			inject.UnusablePullSecret("cut", inject.NoDocker).Unusable, inject.NoPullSecrets().Unusable,
+		},
+	}},
+	"registry.example/throttled:1":  {Err: inject.ErrImageThrottled, Asked: inject.Asked{Registries: []string{"registry.example"}, Ways: []string{inject.WayAnonymous}}},
+	"registry.example/untrusted:1":  {Err: inject.ErrImageUntrusted},
+	"registry.example/plain:1":      {Err: inject.ErrImagePlain},
 	"registry.example/gone:1":       {Err: inject.ErrImageNotFound},
 	"registry.example/slow:1":       {Err: inject.ErrImageUnavailable},
 	"registry.example/amd64-only:1": {Err: inject.ErrImagePlatform},

@@ -36,8 +36,7 @@ type Facts struct {
 	// Secrets holds what was found under the names of Pod.Secrets. A nil entry
 	// was looked for and does not exist; a name without entry was not looked for.
 	Secrets map[string]*v2beta1.AzureKeyVaultSecret
-	// Nodes are those that the pod may be scheduled to, alike ones once. Only
-	// DeliveryAuto depends on them; without any it is DeliveryInitContainer.
+	// Nodes of the cluster. DeliveryAuto alone depends on them; without any it is DeliveryInitContainer.
 	Nodes []Node
 }
 

@@ -128,10 +128,6 @@ func (p *Pod) Images() []string {
 	return images
 }
 
-// Architecture is the one that the pod asks for (as kubernetes.io/arch), or
-// empty.
-func (p *Pod) Architecture() string { return p.object.Spec.NodeSelector[corev1.LabelArchStable] }
-
 // mirror says that the pod only shows what a kubelet runs already.
 func (p *Pod) mirror() bool {
 	_, is := p.object.Annotations[corev1.MirrorPodAnnotationKey]

@@ -29,8 +29,8 @@ import (
 type Cluster interface {
 	// Secret returns nil for one that does not exist.
 	Secret(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error)
-	// Architectures of the nodes; never empty without an error.
-	Architectures(ctx context.Context) ([]string, error)
+	// Nodes lists them; never empty without an error.
+	Nodes(ctx context.Context) ([]inject.Node, error)
 	// Brokers lists the broker's addresses.
 	Brokers(ctx context.Context) ([]string, error)
 }
@@ -39,12 +39,20 @@ type Cluster interface {
 // placeholders, or nil if there is none.
 type SourceFunc func(ctx context.Context, namespace string, source inject.Source) (map[string]string, error)
 
-// CommandFunc says what an image runs on nodes of these architectures. After a
-// failure the answer's Err is for people and the error for the log.
-type CommandFunc func(ctx context.Context, image string, architectures []string) (inject.Command, error)
+// Lookup asks what an image runs.
+type Lookup struct {
+	Image         string
+	Architectures []string // of the nodes the pod may run on; not empty
+	PullSecrets   []inject.PullSecret
+}
 
-// NodesFunc lists the nodes that a pod may be scheduled to, alike ones once.
-type NodesFunc func(context.Context) ([]inject.Node, error)
+// CommandFunc says what an image runs. After a failure the answer's Err is for
+// people and the error for the log.
+type CommandFunc func(context.Context, Lookup) (inject.Command, error)
+
+// PullSecretsFunc reads the named Secrets and those that the service account
+// names. One that cannot be used says so itself.
+type PullSecretsFunc func(ctx context.Context, namespace, account string, names []string) []inject.PullSecret
 
 // Options of a Handler.
 type Options struct {
@@ -54,11 +62,12 @@ type Options struct {
 	Command  CommandFunc
 	// Source is asked for what containers' env and envFrom name, but not for kinds
 	// that it leaves out: nil knows none.
-	Source  map[inject.SourceKind]SourceFunc
-	Nodes   NodesFunc // asked for inject.DeliveryAuto alone
-	Cluster Cluster
-	Metrics *Metrics
-	Log     *slog.Logger
+	Source map[inject.SourceKind]SourceFunc
+	// PullSecrets is nil where the operator does not want them to be read.
+	PullSecrets PullSecretsFunc
+	Cluster     Cluster
+	Metrics     *Metrics
+	Log         *slog.Logger
 }
 
 // Handler decides about pods. It is an admission.Handler.
@@ -177,7 +186,7 @@ func (h *Handler) settings(ctx context.Context) inject.Settings {
 func (h *Handler) facts(ctx context.Context, req admission.Request, pod *inject.Pod) inject.Facts {
 	f := inject.Facts{Pod: pod, Namespace: req.Namespace}
 	var all sync.WaitGroup
-	all.Go(func() { f.Commands = h.commands(ctx, pod) })
+	all.Go(func() { f.Commands = h.commands(ctx, req.Namespace, pod) })
 	all.Go(func() { f.Secrets = h.secrets(ctx, req.Namespace, pod.Secrets()) })
 	all.Go(func() { f.Nodes = h.nodes(ctx) })
 	all.Wait()
@@ -218,7 +227,7 @@ func (h *Handler) nodes(ctx context.Context) []inject.Node {
 	if h.Settings.Delivery != inject.DeliveryAuto {
 		return nil
 	}
-	nodes, err := h.Nodes(ctx)
+	nodes, err := h.Cluster.Nodes(ctx)
 	if err != nil {
 		h.Log.Warn("cannot tell whether the nodes mount images", telemetry.KeyError, err)
 		return nil
@@ -226,21 +235,27 @@ func (h *Handler) nodes(ctx context.Context) []inject.Node {
 	return nodes
 }
 
-// commands asks only about images whose command the pod does not give.
-func (h *Handler) commands(ctx context.Context, pod *inject.Pod) map[string]inject.Command {
+// commands asks only about images whose command the pod does not give, and reads
+// a pull secret only if it asks.
+func (h *Handler) commands(ctx context.Context, namespace string, pod *inject.Pod) map[string]inject.Command {
 	images := pod.Images()
 	if len(images) == 0 {
 		return nil
 	}
-	architectures, err := h.architectures(ctx, pod)
+	nodes, err := h.Cluster.Nodes(ctx)
 	if err != nil {
-		h.Log.Warn("cannot tell the nodes' architectures", telemetry.KeyError, err)
+		h.Log.Warn("cannot tell what the nodes are", telemetry.KeyError, err)
 		return nil
 	}
+	lookup := Lookup{Architectures: pod.Architectures(nodes), PullSecrets: h.pullSecrets(ctx, namespace, pod)}
 	answers := make([]inject.Command, len(images))
 	var all sync.WaitGroup
 	for i, image := range images {
-		all.Go(func() { answers[i] = h.command(ctx, image, architectures) })
+		all.Go(func() {
+			each := lookup
+			each.Image = image
+			answers[i] = h.command(ctx, each)
+		})
 	}
 	all.Wait()
 	commands := map[string]inject.Command{}
@@ -250,22 +265,26 @@ func (h *Handler) commands(ctx context.Context, pod *inject.Pod) map[string]inje
 	return commands
 }
 
-func (h *Handler) architectures(ctx context.Context, pod *inject.Pod) ([]string, error) {
-	if a := pod.Architecture(); a != "" {
-		return []string{a}, nil
+func (h *Handler) pullSecrets(ctx context.Context, namespace string, pod *inject.Pod) []inject.PullSecret {
+	names := pod.PullSecrets()
+	switch {
+	case h.PullSecrets != nil:
+		return h.PullSecrets(ctx, namespace, pod.ServiceAccount(), names)
+	case len(names) > 0:
+		return []inject.PullSecret{inject.NoPullSecrets()}
 	}
-	return h.Cluster.Architectures(ctx)
+	return nil
 }
 
 // maxRemark bounds what of a registry's answer goes to the log.
 const maxRemark = 300
 
-func (h *Handler) command(ctx context.Context, image string, architectures []string) inject.Command {
-	c, err := h.Command(ctx, image, architectures)
+func (h *Handler) command(ctx context.Context, l Lookup) inject.Command {
+	c, err := h.Command(ctx, l)
 	if err != nil {
 		h.Metrics.containersFailed.Inc()
 		remark := err.Error()
-		h.Log.Warn("cannot tell what an image runs", telemetry.KeyImage, image, telemetry.KeyError, remark[:min(len(remark), maxRemark)])
+		h.Log.Warn("cannot tell what an image runs", telemetry.KeyImage, l.Image, telemetry.KeyError, remark[:min(len(remark), maxRemark)])
 	}
 	return c
 }

@@ -37,17 +37,17 @@ var errBoom = errors.New("boom remote-text")
 
 // fixture is a webhook whose surroundings a test may change.
 type fixture struct {
-	secrets       map[string]*v2beta1.AzureKeyVaultSecret
-	secretErr     error
-	architectures []string
-	archErr       error
-	brokers       []string
-	brokerErr     error
-	bundle        string
-	command       webhook.CommandFunc
-	sources       map[inject.SourceKind]webhook.SourceFunc
-	delivery      inject.Delivery
-	nodes         webhook.NodesFunc
+	secrets   map[string]*v2beta1.AzureKeyVaultSecret
+	secretErr error
+	nodes     []inject.Node
+	nodesErr  error
+	pullNames func(namespace, account string, names []string) []inject.PullSecret // nil: not read
+	brokers   []string
+	brokerErr error
+	bundle    string
+	command   webhook.CommandFunc
+	sources   map[inject.SourceKind]webhook.SourceFunc
+	delivery  inject.Delivery
 
 	log      bytes.Buffer
 	registry *prometheus.Registry
@@ -59,7 +59,7 @@ func (f *fixture) Secret(_ context.Context, namespace, name string) (*v2beta1.Az
 	return f.secrets[name], f.secretErr
 }
 
-func (f *fixture) Architectures(context.Context) ([]string, error) { return f.architectures, f.archErr }
+func (f *fixture) Nodes(context.Context) ([]inject.Node, error) { return f.nodes, f.nodesErr }
 
 func (f *fixture) Brokers(context.Context) ([]string, error) { return f.brokers, f.brokerErr }
 
@@ -68,14 +68,18 @@ func newFixture() *fixture {
 		secrets: map[string]*v2beta1.AzureKeyVaultSecret{"my-secret": {Spec: v2beta1.AzureKeyVaultSecretSpec{
 			Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: "object", Type: v2beta1.ObjectSecret}},
 		}}},
-		architectures: []string{"amd64", "arm64"},
-		brokers:       []string{"10.96.0.7:9443"},
-		bundle:        "PEM",
-		command: func(context.Context, string, []string) (inject.Command, error) {
+		nodes:   []inject.Node{node("a", "amd64"), node("b", "arm64")},
+		brokers: []string{"10.96.0.7:9443"},
+		bundle:  "PEM",
+		command: func(context.Context, webhook.Lookup) (inject.Command, error) {
 			return inject.Command{Entrypoint: []string{"/entry"}}, nil
 		},
 		registry: prometheus.NewRegistry(),
 	}
+}
+
+func node(name, arch string) inject.Node {
+	return inject.Node{Name: name, Labels: map[string]string{corev1.LabelArchStable: arch}}
 }
 
 func (f *fixture) handler(t *testing.T) *webhook.Handler {
@@ -84,18 +88,21 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return webhook.NewHandler(webhook.Options{
+	options := webhook.Options{
 		Settings: inject.Settings{Image: "env:1", ServerName: "x-broker.akv2k8s.svc", Delivery: f.delivery},
-		Nodes:    f.nodes,
 		CABundle: func() string { return f.bundle },
 		Excluded: []string{"akv2k8s", "kube-system"},
-		Command: func(ctx context.Context, image string, architectures []string) (inject.Command, error) {
-			return f.command(ctx, image, architectures)
-		},
-		Source:  f.sources,
-		Cluster: f, Metrics: metrics,
+		Command:  func(ctx context.Context, l webhook.Lookup) (inject.Command, error) { return f.command(ctx, l) },
+		Source:   f.sources,
+		Cluster:  f, Metrics: metrics,
 		Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	}
+	if f.pullNames != nil {
+		options.PullSecrets = func(_ context.Context, namespace, account string, names []string) []inject.PullSecret {
+			return f.pullNames(namespace, account, names)
+		}
+	}
+	return webhook.NewHandler(options)
 }
 
 // review sends a pod as the API server does and returns the answer.
@@ -159,7 +166,7 @@ func TestInjects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture()
-			f.command = func(context.Context, string, []string) (inject.Command, error) {
+			f.command = func(context.Context, webhook.Lookup) (inject.Command, error) {
 				t.Error("the registry was asked although the command is given")
 				return inject.Command{}, nil
 			}
@@ -186,27 +193,22 @@ func TestInjects(t *testing.T) {
 // reason to refuse a pod.
 func TestDelivers(t *testing.T) {
 	t.Parallel()
-	never := func(context.Context) ([]inject.Node, error) {
-		panic("nodes were asked for")
-	}
-	able := func(context.Context) ([]inject.Node, error) {
-		return []inject.Node{{Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}}, nil
-	}
+	able := []inject.Node{{Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}}
 	for name, tc := range map[string]struct {
 		delivery inject.Delivery
-		nodes    webhook.NodesFunc
+		nodesErr error
 		want     string // in the log
 	}{
-		"Default":       {"", never, "initContainer"},
-		"InitContainer": {inject.DeliveryInitContainer, never, "initContainer"},
-		"ImageVolume":   {inject.DeliveryImageVolume, never, "imageVolume"},
-		"Auto":          {inject.DeliveryAuto, able, "imageVolume"},
-		"AutoInOutage":  {inject.DeliveryAuto, func(context.Context) ([]inject.Node, error) { return nil, errBoom }, "initContainer"},
+		"Default":       {"", errBoom, "initContainer"},
+		"InitContainer": {inject.DeliveryInitContainer, errBoom, "initContainer"},
+		"ImageVolume":   {inject.DeliveryImageVolume, errBoom, "imageVolume"},
+		"Auto":          {inject.DeliveryAuto, nil, "imageVolume"},
+		"AutoInOutage":  {inject.DeliveryAuto, errBoom, "initContainer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture()
-			f.delivery, f.nodes = tc.delivery, tc.nodes
+			f.delivery, f.nodes, f.nodesErr = tc.delivery, able, tc.nodesErr
 			got := f.review(t, nil)
 			installed, mounted := bytes.Contains(got.Patch, []byte("initContainers")), bytes.Contains(got.Patch, []byte(`"image":{"reference":"env:1"`))
 			if !got.Allowed || installed == mounted || mounted != (tc.want == "imageVolume") {
@@ -223,8 +225,8 @@ func TestAsksForCommandsOfTheNodesArchitectures(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	var asked []string
-	f.command = func(_ context.Context, image string, architectures []string) (inject.Command, error) {
-		asked = append(asked, image+" for "+strings.Join(architectures, "+"))
+	f.command = func(_ context.Context, l webhook.Lookup) (inject.Command, error) {
+		asked = append(asked, l.Image+" for "+strings.Join(l.Architectures, "+"))
 		return inject.Command{Entrypoint: []string{"/from-image"}}, nil
 	}
 	got := f.review(t, with(t, container("one"), container("two")))
@@ -357,6 +359,47 @@ func (f *fixture) again(t *testing.T, change func(*admissionv1.AdmissionRequest)
 	return f.review(t, change)
 }
 
+// Pull secrets are read for a look-up alone, and go with it.
+func TestReadsPullSecretsForALookup(t *testing.T) {
+	t.Parallel()
+	read := func(t *testing.T, f *fixture, command ...string) []inject.PullSecret {
+		t.Helper()
+		var with []inject.PullSecret
+		f.command = func(_ context.Context, l webhook.Lookup) (inject.Command, error) {
+			with = l.PullSecrets
+			return inject.Command{Entrypoint: []string{"/from-image"}}, nil
+		}
+		raw, err := json.Marshal(corev1.Pod{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{container("app", command...)}, ServiceAccountName: "account",
+			ImagePullSecrets: []corev1.LocalObjectReference{{Name: "one"}, {Name: "other"}, {Name: "one"}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.review(t, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = raw }); !got.Allowed {
+			t.Fatalf("answer %+v", got)
+		}
+		return with
+	}
+	var asked []string
+	reading := newFixture()
+	reading.pullNames = func(namespace, account string, names []string) []inject.PullSecret {
+		asked = append(asked, namespace+" "+account+" "+strings.Join(names, ","))
+		return []inject.PullSecret{{Name: "one"}}
+	}
+	if got := read(t, reading); len(got) != 1 || got[0].Name != "one" {
+		t.Errorf("the look-up had %v", got)
+	}
+	reading.registry = prometheus.NewRegistry()
+	read(t, reading, "/app")
+	if d := cmp.Diff([]string{"default account one,other"}, asked); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if got := read(t, newFixture()); len(got) != 1 || got[0].Unusable != inject.NoPullSecrets().Unusable {
+		t.Errorf("without the right to read, the look-up had %v", got)
+	}
+}
+
 func TestLeavesAlone(t *testing.T) {
 	t.Parallel()
 	plain := container("app", "/app")
@@ -432,11 +475,11 @@ func TestRefuses(t *testing.T) {
 	}{
 		"Malformed": {func(*fixture) {}, []corev1.Container{malformed}, http.StatusForbidden, "variable A: not a placeholder: write NAME"},
 		"Registry": {func(f *fixture) {
-			f.command = func(context.Context, string, []string) (inject.Command, error) {
+			f.command = func(context.Context, webhook.Lookup) (inject.Command, error) {
 				return inject.Command{Err: inject.ErrImageForbidden}, errBoom
 			}
 		}, []corev1.Container{container("app")}, http.StatusForbidden, `container "app" has no command, and what image "registry.example/app:1" runs is not known because its registry does not let the Env Injector read it: set the container's command, or`},
-		"Nodes":    {func(f *fixture) { f.archErr = errBoom }, []corev1.Container{container("app")}, http.StatusForbidden, "is not known"},
+		"Nodes":    {func(f *fixture) { f.nodesErr = errBoom }, []corev1.Container{container("app")}, http.StatusForbidden, "is not known"},
 		"NoBroker": {func(f *fixture) { f.brokers, f.brokerErr = nil, errBoom }, []corev1.Container{container("app", "/app")}, http.StatusServiceUnavailable, "starting and cannot inject yet"},
 		"NoBundle": {func(f *fixture) { f.bundle = "" }, []corev1.Container{container("app", "/app")}, http.StatusServiceUnavailable, "starting and cannot inject yet"},
 	}
@@ -467,7 +510,7 @@ func TestRefuses(t *testing.T) {
 func TestAnswersInTime(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
-	f.command = func(ctx context.Context, _ string, _ []string) (inject.Command, error) {
+	f.command = func(ctx context.Context, _ webhook.Lookup) (inject.Command, error) {
 		<-ctx.Done()
 		return inject.Command{Err: inject.ErrImageUnavailable}, ctx.Err()
 	}

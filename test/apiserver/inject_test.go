@@ -160,6 +160,7 @@ type hook struct {
 	keeper  *servingcert.Keeper
 	handler *webhook.Handler
 	config  *rest.Config
+	private string // image
 }
 
 func newHook(t *testing.T) *hook {
@@ -180,13 +181,13 @@ func newHook(t *testing.T) *hook {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server, private := privateRegistry(t)
+	h.private = private
 	h.handler = webhook.NewHandler(webhook.Options{
 		Settings: inject.Settings{Image: "registry.example/azure-keyvault-env:1", ServerName: h.keeper.ServerName()},
 		CABundle: h.keeper.Bundle,
 		Excluded: []string{chartNS, "kube-system"},
-		Command: func(context.Context, string, []string) (inject.Command, error) {
-			return inject.Command{Err: inject.ErrImageForbidden}, errors.New("remote-text")
-		},
+		Command:  lookup(server), PullSecrets: source.PullSecrets,
 		Source: map[inject.SourceKind]webhook.SourceFunc{
 			inject.ConfigMap: func(ctx context.Context, namespace string, s inject.Source) (map[string]string, error) {
 				return source.ConfigMap(ctx, namespace, s.Name)
@@ -243,6 +244,7 @@ func TestAdmission(t *testing.T) {
 	server := answerable(t, h, registration)
 	t.Run("Pods", func(t *testing.T) { podsAreJudged(t) })
 	t.Run("Sources", func(t *testing.T) { sourcesAreRead(t) })
+	t.Run("Images", func(t *testing.T) { privateImagesAreLookedUp(t, h.private) })
 	t.Run("DryRun", func(t *testing.T) { dryRunsAreHonest(t) })
 	server.Close()
 	t.Run("Away", func(t *testing.T) { onlyPlaceholdersWait(t) })
@@ -286,6 +288,9 @@ func rightsAreFew(t *testing.T, h *hook) {
 	for what, err := range map[string]error{
 		"create a Secret":            c.Create(t.Context(), object("Secret", chartNS, "new")),
 		"change another Secret":      c.Update(t.Context(), object("Secret", chartNS, "other")),
+		"delete another Secret":      c.Delete(t.Context(), object("Secret", chartNS, "other")),
+		"list service accounts":      c.List(t.Context(), &corev1.ServiceAccountList{}),
+		"change a service account":   c.Update(t.Context(), object("ServiceAccount", "default", "default")),
 		"list Secrets":               c.List(t.Context(), &corev1.SecretList{}, client.InNamespace(chartNS)),
 		"delete its authority":       c.Delete(t.Context(), object("Secret", chartNS, "akv2k8s-ca")),
 		"list pods":                  c.List(t.Context(), &corev1.PodList{}),

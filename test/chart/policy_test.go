@@ -34,7 +34,7 @@ func TestPodSecurity(t *testing.T) {
 				if mountsNode(d) {
 					want = []string{"runAsNonRoot != true", "runAsUser=0", "restricted volume types"}
 				}
-				if component(d) == "env-injector" && len(want) > 0 {
+				if component(d) == "env-injector" && len(want) > 0 && name != "registry-identity-node" {
 					t.Error("the webhook mounts a file of the node")
 				}
 				if diff := cmp.Diff(sorted(want), violations(t, &d.Spec.Template)); diff != "" {
@@ -95,7 +95,7 @@ func TestOnlyTheNodesFileNeedsRoot(t *testing.T) {
 	t.Parallel()
 	files := cases(t)
 	for _, name := range []string{
-		"workload-identity", "workload-identity-projected", "managed-identity", "cloud-config-secret", "cloud-config-map", "environment",
+		"workload-identity", "workload-identity-projected", "managed-identity", "cloud-config-secret", "cloud-config-map", "environment", "registry-identity",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,15 +149,18 @@ func TestPermissions(t *testing.T) {
 		"cluster: core/pods get",
 		"cluster: spv.no/azurekeyvaultsecrets get,list,watch",
 	}
-	webhook := []string{
+	pull := func(scope string) []string {
+		return []string{scope + ": core/secrets get", scope + ": core/serviceaccounts get"}
+	}
+	webhookAlone := []string{
 		"cluster: admissionregistration.k8s.io/mutatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
-		"cluster: core/configmaps get",
 		"cluster: core/nodes list,watch",
-		"cluster: core/secrets get",
 		"cluster: spv.no/azurekeyvaultsecrets get,list,watch",
 		"akv2k8s-system: core/secrets[akv2k8s-broker-tls akv2k8s-ca] get,update",
 		"akv2k8s-system: core/services[akv2k8s-broker] get,list,watch",
 	}
+	sources := []string{"cluster: core/configmaps get", "cluster: core/secrets get"}
+	webhook := slices.Concat(webhookAlone, sources, []string{"cluster: core/serviceaccounts get"})
 	controller := func(scope string) []string {
 		return []string{
 			scope + ": core/configmaps create,delete,get,list,patch,watch",
@@ -182,13 +185,16 @@ func TestPermissions(t *testing.T) {
 		"ControllerAlone": {files["controller-alone"], map[string][]string{controllerAccount: controller("cluster")}},
 		"OneNamespace":    {files["one-namespace"], map[string][]string{controllerAccount: controller("akv2k8s-system")}},
 		"NoSources": {files["no-sources"], map[string][]string{
-			controllerAccount: controller("cluster"),
-			brokerAccount:     common, webhookAccount: slices.DeleteFunc(slices.Clone(webhook), func(line string) bool {
-				return line == "cluster: core/configmaps get" || line == "cluster: core/secrets get"
-			}),
+			controllerAccount: controller("cluster"), brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, pull("cluster")),
 		}},
 		"EnvInjectorAlone": {files["env-injector-alone"], map[string][]string{brokerAccount: common, webhookAccount: webhook}},
-		"NoRoles":          {files["scheduling"], map[string][]string{}},
+		"PullSecretsOfSomeNamespaces": {files["registries"], map[string][]string{
+			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources, pull("default"), pull("kube-public")), controllerAccount: controller("cluster"),
+		}},
+		"NoPullSecrets": {files["registry-identity"], map[string][]string{
+			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources), controllerAccount: controller("cluster"),
+		}},
+		"NoRoles": {files["scheduling"], map[string][]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -295,12 +301,26 @@ func tooMuch(account, line string) string {
 		return "the broker writes nothing"
 	case account == brokerAccount && slices.ContainsFunc(outputs, func(o string) bool { return strings.HasPrefix(resource, o) }):
 		return "the broker reads no Secret and no ConfigMap"
-	case account == webhookAccount && strings.HasPrefix(resource, "core/secrets") && may("create", "list", "watch", "patch"):
-		return "the webhook reads Secrets one by one, and makes none"
-	case account == webhookAccount && resource == "core/secrets" && may("update"):
-		return "the webhook tends two Secrets by name"
-	case account == webhookAccount && resource == "core/configmaps" && list != "get":
-		return "the webhook reads ConfigMaps one by one"
+	case account == webhookAccount:
+		return tooMuchForTheWebhook(permission)
+	}
+	return ""
+}
+
+func tooMuchForTheWebhook(permission string) string {
+	switch {
+	case strings.HasPrefix(permission, "core/secrets["):
+		if !strings.HasSuffix(permission, "] get,update") {
+			return "the webhook tends two Secrets by name"
+		}
+	case strings.HasPrefix(permission, "core/secrets "), strings.HasPrefix(permission, "core/serviceaccounts "):
+		if !strings.HasSuffix(permission, " get") {
+			return "the webhook reads the Secrets that a pod names, one by one"
+		}
+	case strings.HasPrefix(permission, "core/configmaps"):
+		if permission != "core/configmaps get" {
+			return "the webhook reads the ConfigMaps that a pod names, one by one"
+		}
 	}
 	return ""
 }
@@ -336,31 +356,61 @@ func TestNothingSecretIsRendered(t *testing.T) {
 }
 
 // TestSignInReachesNoWebhook: variables and files that sign in go to controller
-// and broker alone.
+// and broker alone. An identity for registries is the operator's to add, and is not
+// that of the vaults.
 func TestSignInReachesNoWebhook(t *testing.T) {
 	t.Parallel()
 	for name, values := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			want := registryIdentities[name]
 			for _, d := range deployments(t, values) {
 				if component(d) != "env-injector" {
 					continue
 				}
-				pod := d.Spec.Template
-				for _, env := range pod.Spec.Containers[0].Env {
-					if strings.HasPrefix(env.Name, "AZURE_") || env.Name == "AUTH_TYPE" || env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
-						t.Errorf("the webhook gets %s", env.Name)
-					}
-				}
-				if len(pod.Spec.Containers[0].EnvFrom) > 0 || pod.Labels["azure.workload.identity/use"] != "" {
-					t.Error("the webhook can sign in to Azure")
-				}
-				for _, volume := range pod.Spec.Volumes {
-					if volume.Secret != nil || volume.Projected != nil {
-						t.Errorf("the webhook mounts %s", volume.Name)
-					}
+				if diff := cmp.Diff(want, signIn(d)); diff != "" {
+					t.Errorf("what the webhook signs in with (-want +got):\n%s", diff)
 				}
 			}
 		})
 	}
+	if accounts := each[*corev1.ServiceAccount](rendered(t, cases(t)["registry-identity"])); !slices.ContainsFunc(accounts, func(a *corev1.ServiceAccount) bool {
+		return a.Name == webhookAccount && a.Annotations["azure.workload.identity/client-id"] == "for-registries"
+	}) {
+		t.Error("the webhook's account names no identity")
+	}
+}
+
+// registryIdentities are what signs in to registries, by value set.
+var registryIdentities = map[string][]string{
+	"registry-identity": {"REGISTRY_AUTH=environment-azidentity", "label azure.workload.identity/use"},
+	"registry-identity-projected": {
+		"AZURE_CLIENT_ID=for-registries", "AZURE_FEDERATED_TOKEN_FILE=/var/run/secrets/azure/tokens/azure-identity-token", "AZURE_TENANT_ID=tenant",
+		"REGISTRY_AUTH=environment-azidentity", "volume azure-identity-token",
+	},
+	"registry-identity-managed": {"AZURE_CLIENT_ID=for-registries", "AZURE_ENVIRONMENT=AzureChinaCloud", "REGISTRY_AUTH=environment"},
+	"registry-identity-node":    {"REGISTRY_AUTH=azureCloudConfig", "volume cloud-config"},
+}
+
+// signIn lists all with which a pod could sign in to Azure.
+func signIn(d *appsv1.Deployment) []string {
+	var found []string
+	pod := d.Spec.Template
+	for _, env := range pod.Spec.Containers[0].Env {
+		if strings.HasPrefix(env.Name, "AZURE_") || strings.HasSuffix(env.Name, "_AUTH") || env.Name == "AUTH_TYPE" || env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
+			found = append(found, env.Name+"="+env.Value)
+		}
+	}
+	for _, from := range pod.Spec.Containers[0].EnvFrom {
+		found = append(found, fmt.Sprintf("variables of %v", from.SecretRef))
+	}
+	if use := "azure.workload.identity/use"; pod.Labels[use] != "" {
+		found = append(found, "label "+use)
+	}
+	for _, volume := range pod.Spec.Volumes {
+		if volume.Secret != nil || volume.Projected != nil || volume.HostPath != nil {
+			found = append(found, "volume "+volume.Name)
+		}
+	}
+	return sorted(found)
 }

@@ -56,6 +56,16 @@ func TestTyposAreRefused(t *testing.T) {
 		"OldAge":          "env_injector.cachedMaxAge=604801",
 		"BothDefault":     "controller.serviceAccount.create=false,env_injector.serviceAccount.create=false",
 		"TokenNoTenant":   "global.workloadIdentity.enabled=true,global.workloadIdentity.projectToken=true",
+		"RegistryAuth":    "env_injector.registry.identity.auth=managed",
+		"TokenForNobody":  "env_injector.registry.identity.projectToken=true",
+		"TokenOfNobody":   "env_injector.registry.identity.projectToken=true,env_injector.registry.identity.auth=workloadIdentity",
+		"MirrorNoURL":     "env_injector.registry.mirrors.ghcr\\.io={mirror.example}",
+		"MirrorPassword":  "env_injector.registry.mirrors.ghcr\\.io={https://me:pw@mirror.example}",
+		"InsecureURL":     "env_injector.registry.insecureRegistries={http://a.example}",
+		"LongTagTTL":      "env_injector.registry.tagTTL=3601",
+		"NoRegistryRate":  "env_injector.registry.rate=0",
+		"NoConcurrency":   "env_injector.registry.concurrency=0",
+		"PullSecrets":     "env_injector.pullSecrets=false",
 		"TwoCloudConfigs": "cloudConfigFrom.secret.name=a,cloudConfigFrom.configMap.name=b",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -186,8 +186,11 @@ func podsThatAreNotAdmitted(s *story) {
 		"Malformed":         {doomed("bad", "it@azurekeyvault?"), []string{"VALUE", "NAME" + placeholder.Marker}},
 		"InsideAnotherText": {doomed("bad", password+":it@azurekeyvault"), []string{"VALUE", "NAME" + placeholder.Marker}},
 		"NoSuchImage": {
-			pod("    image: " + harness.Registry + "/e2e/no-such-image:1\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"),
-			[]string{"no-such-image", inject.ErrImageNotFound.Error(), "command"},
+			pod("    image: "+harness.Registry+"/e2e/no-such-image:1\n    env: [{name: VALUE, value: it@azurekeyvault}]\n", "  imagePullSecrets: [{name: forgotten}]\n"),
+			[]string{
+				"no-such-image", inject.ErrImageNotFound.Error(), harness.Registry + " was asked " + inject.WayAnonymous,
+				inject.UnusablePullSecret("forgotten", inject.Missing).Unusable, "command",
+			},
 		},
 		"NoSuchRegistry": {
 			pod("    image: registry.localhost:1/e2e/app:1\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"),

@@ -88,6 +88,7 @@ func (c *Cluster) network() []string {
 		"--set", "global.proxy.http=" + proxy,
 		"--set", "global.proxy.https=" + proxy,
 		"--set", "global.proxy.no=registry.localhost",
+		"--set", "env_injector.registry.insecureRegistries={" + Registry + "}", // it speaks plain HTTP
 		"--set", "global.caBundle.configMap.name=" + emulator + "-ca",
 	}
 	if !c.Local() { // another cluster's node is not ours to write to

@@ -50,6 +50,14 @@ name, is another one. helm would learn it half-way through the upgrade.
 {{- if and $identity.enabled $identity.projectToken (not $identity.tenantId) -}}
 {{- fail "\n\nglobal.workloadIdentity.projectToken needs global.workloadIdentity.tenantId." -}}
 {{- end -}}
+{{- with $injector.registry.identity -}}
+{{- if and .projectToken (ne .auth "workloadIdentity") -}}
+{{- fail "\n\nenv_injector.registry.identity.projectToken is for env_injector.registry.identity.auth=workloadIdentity." -}}
+{{- end -}}
+{{- if and .projectToken (not (and .clientId .tenantId)) -}}
+{{- fail "\n\nenv_injector.registry.identity.projectToken needs clientId and tenantId beside it." -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.cloudConfigFrom.secret.name $values.cloudConfigFrom.configMap.name -}}
 {{- fail "\n\nSet one of cloudConfigFrom.secret.name and cloudConfigFrom.configMap.name, not both." -}}
 {{- end -}}

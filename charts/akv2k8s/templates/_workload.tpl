@@ -4,7 +4,9 @@ The objects that every component has. Each helper takes the same dictionary:
   name     the component: controller, env-injector or broker
   values   its values
   logging  values whose logLevel and logFormat outrank the global ones
-  signIn   how it signs in to Azure (see _signin.tpl); absent: it does not
+  signIn   how it signs in to vaults (see _signin.tpl); absent: it does not
+  federated  clientId and tenantId of an identity for something else than vaults, whose token another webhook brings
+  nodeFile   whether it mounts the node's azure.json for something else than vaults
   env, volumes, mounts  its own of those, as YAML lists
   ports    container ports by name
   drain    seconds to answer still while Services stop sending callers; absent: the process sees to it
@@ -62,7 +64,10 @@ Injector's pods; it belongs to the process that signs in, which is the broker.
 {{- if and .signIn .root.Values.global.workloadIdentity.enabled (not .root.Values.global.workloadIdentity.projectToken) -}}
 {{- $labels = merge (dict $use "true") $labels -}}
 {{- end -}}
-{{- .signIn | empty | ternary (omit $labels $use) $labels | toYaml -}}
+{{- if .federated -}}
+{{- $labels = merge (dict $use "true") $labels -}}
+{{- end -}}
+{{- or .signIn .federated | empty | ternary (omit $labels $use) $labels | toYaml -}}
 {{- end }}
 
 {{/*
@@ -140,7 +145,7 @@ readable by root alone, so who mounts it must be root. It still has no capabilit
 and can therefore read what root owns and nothing else.
 */}}
 {{- define "akv2k8s.isRoot" -}}
-{{- eq (include "akv2k8s.signIn.file" .) "node" | ternary "true" "" -}}
+{{- or .nodeFile (eq (include "akv2k8s.signIn.file" .) "node") | ternary "true" "" -}}
 {{- end }}
 
 {{- define "akv2k8s.podSecurity" -}}
@@ -291,6 +296,10 @@ spec:
 {{- if and .signIn $identity.enabled -}}
 {{- with $identity.clientId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/client-id" .) }}{{ end -}}
 {{- with $identity.tenantId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/tenant-id" .) }}{{ end -}}
+{{- end -}}
+{{- with .federated -}}
+{{- with .clientId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/client-id" .) }}{{ end -}}
+{{- with .tenantId }}{{ $annotations = merge $annotations (dict "azure.workload.identity/tenant-id" .) }}{{ end -}}
 {{- end -}}
 {{- with $annotations }}{{ toYaml . }}{{ end -}}
 {{- end }}

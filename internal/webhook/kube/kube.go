@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube is what the webhook asks the API server: what an
-// AzureKeyVaultSecret says, what the nodes are like and where the broker is. It
-// reads only those and keeps them in memory; of nodes the few fields that count
-// alone, of Services the one.
+// AzureKeyVaultSecret says, what the nodes are and where the broker is. These it
+// keeps in memory; of nodes the few fields that count, of Services the one. The
+// ConfigMaps, Secrets and service accounts that a pod names it asks for one by one,
+// and keeps none.
 package kube
 
 import (
@@ -27,7 +28,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
-	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
 // Source answers the webhook's questions. It is safe for concurrent use.
@@ -37,8 +37,8 @@ type Source struct {
 	cache  cache.Cache   // behind kept; nil in tests
 	broker client.ObjectKey
 
-	changes atomic.Uint64           // of nodes
-	summary atomic.Pointer[summary] // of the nodes
+	changes atomic.Uint64        // of nodes
+	roll    atomic.Pointer[roll] // of the nodes
 }
 
 // Scheme knows what the webhook asks for, and nothing else.
@@ -55,6 +55,7 @@ func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the inter
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ServiceAccount"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	m.Add(admissionv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
 	return m
@@ -66,8 +67,9 @@ func watched() []client.Object {
 }
 
 // requests per second, and at once. Admission asks for the ConfigMaps and Secrets that
-// containers name, a few for each pod, and reads the rest in memory. The API server's
-// own fairness is the limit that protects it.
+// containers name, and for a pod without a command its service account and pull
+// secrets; the rest it reads in memory. The API server's own fairness is the limit that
+// protects it.
 const (
 	requestsPerSecond = 200
 	requestsAtOnce    = 500
@@ -151,55 +153,6 @@ func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.A
 		return nil, fmt.Errorf("reading AzureKeyVaultSecret %s: %w", key, err)
 	default:
 		return &akvs, nil
-	}
-}
-
-// ConfigMap returns the keys of a ConfigMap with those texts that hold placeholders, or
-// nil if there is none. What it holds as bytes, the kubelet does not make variables of
-// either. The API server is asked each time: what is decided about a pod is to be what
-// its containers will find a moment later.
-func (s *Source) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
-	var object corev1.ConfigMap
-	found, err := s.get(ctx, namespace, name, &object)
-	if !found {
-		return nil, err
-	}
-	return texts(object.Data), nil
-}
-
-// SecretTexts is the same of a Secret.
-func (s *Source) SecretTexts(ctx context.Context, namespace, name string) (map[string]string, error) {
-	var object corev1.Secret
-	found, err := s.get(ctx, namespace, name, &object)
-	if !found {
-		return nil, err
-	}
-	return texts(object.Data), nil
-}
-
-// texts is never nil: what exists may be empty. Whatever is no placeholder's business
-// goes no further.
-func texts[T ~string | ~[]byte](data map[string]T) map[string]string {
-	out := make(map[string]string, len(data))
-	for key, bytes := range data {
-		text := ""
-		if s := string(bytes); placeholder.In(s) {
-			text = s
-		}
-		out[key] = text
-	}
-	return out
-}
-
-func (s *Source) get(ctx context.Context, namespace, name string, into client.Object) (bool, error) {
-	err := s.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, into)
-	switch {
-	case apierrors.IsNotFound(err):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("reading %T %s/%s: %w", into, namespace, name, err)
-	default:
-		return true, nil
 	}
 }
 

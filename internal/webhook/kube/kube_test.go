@@ -9,9 +9,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -82,32 +83,30 @@ func TestBrokers(t *testing.T) {
 	})
 }
 
-func node(name, os, arch string) client.Object {
-	labels := map[string]string{}
-	if os != "" {
-		labels[corev1.LabelOSStable] = os
-	}
-	if arch != "" {
-		labels[corev1.LabelArchStable] = arch
-	}
-	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+func node(name string, labels map[string]string) client.Object {
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{"much": "too much"}}}
 }
 
-func TestArchitectures(t *testing.T) {
+func TestNodes(t *testing.T) {
 	t.Parallel()
+	arm := map[string]string{corev1.LabelArchStable: "arm64", "pool": "a"}
+	own := map[string]string{corev1.LabelArchStable: runtime.GOARCH, corev1.LabelOSStable: runtime.GOOS}
 	cases := map[string]struct {
 		nodes []client.Object
-		want  []string
+		want  []inject.Node
 	}{
-		"None":       {nil, []string{runtime.GOARCH}},
-		"Unlabelled": {[]client.Object{node("a", "", "")}, []string{runtime.GOARCH}},
-		"Several":    {[]client.Object{node("a", "linux", "arm64"), node("b", "", "amd64"), node("c", "linux", "amd64")}, []string{"amd64", "arm64"}},
-		"Windows":    {[]client.Object{node("a", "linux", "arm64"), node("b", "windows", "amd64")}, []string{"arm64"}},
+		"None":       {nil, []inject.Node{{Labels: own}}},
+		"Unlabelled": {[]client.Object{node("a", nil)}, []inject.Node{{Labels: own}}},
+		"Several":    {[]client.Object{node("a", arm), node("b", nil), node("c", own)}, []inject.Node{{Name: "a", Labels: arm}, {Name: "b"}, {Name: "c", Labels: own}}},
+		"Cordoned": {[]client.Object{&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: arm}, Spec: corev1.NodeSpec{Unschedulable: true},
+			Status: corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{KubeletVersion: "v1.37.0", ContainerRuntimeVersion: "containerd://2.4.2"}},
+		}}, []inject.Node{{Name: "a", Labels: arm, Unschedulable: true, Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := kube.NewFrom(nil, clientWith(t, tc.nodes...), broker).Architectures(t.Context())
+			got, err := kube.NewFrom(nil, clientWith(t, tc.nodes...), broker).Nodes(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,54 +117,68 @@ func TestArchitectures(t *testing.T) {
 	}
 	t.Run("Outage", func(t *testing.T) {
 		t.Parallel()
-		if _, err := kube.NewFrom(nil, failing(t), broker).Architectures(t.Context()); !errors.Is(err, errBoom) {
+		if _, err := kube.NewFrom(nil, failing(t), broker).Nodes(t.Context()); !errors.Is(err, errBoom) {
 			t.Errorf("error %v", err)
 		}
 	})
 }
 
-func TestNodes(t *testing.T) {
+func pullSecret(name string, kind corev1.SecretType, key string) client.Object {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Type: kind,
+		Data: map[string][]byte{key: []byte("config of " + name), "other": []byte("x")},
+	}
+}
+
+func TestPullSecrets(t *testing.T) {
 	t.Parallel()
-	running := func(name, os, kubelet string, cordoned bool) client.Object {
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{}}}
-		if os != "" {
-			n.Labels[corev1.LabelOSStable] = os
-		}
-		n.Spec.Unschedulable = cordoned
-		n.Status.NodeInfo = corev1.NodeSystemInfo{KubeletVersion: kubelet, ContainerRuntimeVersion: "containerd://2.4.2", Architecture: "amd64"}
-		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}
-		return n
+	account := &corev1.ServiceAccount{
+		ObjectMeta:       metav1.ObjectMeta{Namespace: "default", Name: "account"},
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "of-account"}, {Name: "of-pod"}},
 	}
-	cases := map[string]struct {
-		nodes []client.Object
-		want  []inject.Node
-	}{
-		"None": {nil, nil},
-		"Alike": {
-			[]client.Object{running("a", "linux", "v1.37.0", false), running("b", "", "v1.35.0", false), running("c", "linux", "v1.37.0", false)},
-			[]inject.Node{{Kubelet: "v1.35.0", Runtime: "containerd://2.4.2"}, {Kubelet: "v1.37.0", Runtime: "containerd://2.4.2"}},
+	objects := []client.Object{
+		account,
+		pullSecret("of-pod", corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey),
+		pullSecret("of-account", corev1.SecretTypeDockercfg, corev1.DockerConfigKey),
+		pullSecret("opaque", corev1.SecretTypeOpaque, corev1.DockerConfigJsonKey),
+	}
+	forbidden := interceptor.NewClient(clientWith(t), interceptor.Funcs{
+		Get: func(_ context.Context, _ client.WithWatch, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+			return apierrors.NewForbidden(schema.GroupResource{}, key.Name, nil)
 		},
-		"Cordoned": {[]client.Object{running("a", "linux", "v1.34.0", true)}, nil},
-		"Windows":  {[]client.Object{running("a", "windows", "v1.34.0", false)}, nil},
-	}
-	for name, tc := range cases {
+	})
+	for name, tc := range map[string]struct {
+		live    client.Client
+		account string
+		names   []string
+		want    []string
+	}{
+		"PodAndAccount": {clientWith(t, objects...), "account", []string{"of-pod"}, []string{
+			"of-pod kubernetes.io/dockerconfigjson config of of-pod", "of-account kubernetes.io/dockercfg config of of-account",
+		}},
+		"NoDockerConfiguration": {clientWith(t, objects...), "account", []string{"opaque", "of-pod", "of-account"}, []string{
+			`pull secret "opaque" holds no Docker configuration`,
+			"of-pod kubernetes.io/dockerconfigjson config of of-pod", "of-account kubernetes.io/dockercfg config of of-account",
+		}},
+		"Absent":    {clientWith(t, objects...), "nobody", []string{"absent"}, []string{`pull secret "absent" does not exist`, `service account "nobody" does not exist`}},
+		"Forbidden": {forbidden, "account", []string{"of-pod"}, []string{`pull secret "of-pod" is in a namespace where the Env Injector may not read it`, `service account "account" is in a namespace where the Env Injector may not read it`}},
+		"Outage":    {failing(t), "account", []string{"of-pod"}, []string{`pull secret "of-pod" could not be read just now`, `service account "account" could not be read just now`}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := kube.NewFrom(nil, clientWith(t, tc.nodes...), broker).Nodes(t.Context())
-			if err != nil {
-				t.Fatal(err)
+			var got []string
+			for _, s := range kube.NewFrom(tc.live, nil, broker).PullSecrets(t.Context(), "default", tc.account, tc.names) {
+				if s.Unusable != "" {
+					got = append(got, s.Unusable)
+				} else {
+					got = append(got, s.Name+" "+string(s.Type)+" "+string(s.Config.Reveal()))
+				}
 			}
-			if d := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); d != "" {
+			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
 	}
-	t.Run("Outage", func(t *testing.T) {
-		t.Parallel()
-		if _, err := kube.NewFrom(nil, failing(t), broker).Nodes(t.Context()); !errors.Is(err, errBoom) {
-			t.Errorf("error %v", err)
-		}
-	})
 }
 
 func TestSecret(t *testing.T) {

@@ -1,5 +1,11 @@
-{{/* The webhook as the helpers of _workload.tpl know it. It signs in nowhere. */}}
+{{/*
+The webhook as the helpers of _workload.tpl know it. It signs in to no vault: what
+controller and broker sign in with never gets here. For registries it may have an
+identity of its own.
+*/}}
 {{- define "akv2k8s.envInjector" -}}
+{{- $registry := .Values.env_injector.registry -}}
+{{- $identity := $registry.identity -}}
 {{- $fullname := include "akv2k8s.fullname" . -}}
 name: env-injector
 http: http
@@ -41,6 +47,81 @@ env: |
   {{- end }}
   {{- end }}
   {{- end }}
+  - name: PULL_SECRETS
+    value: {{ .Values.env_injector.pullSecrets.enabled | quote }}
+  - name: IMAGE_TAG_TTL
+    value: {{ $registry.tagTTL | quote }}
+  - name: REGISTRY_RATE
+    value: {{ $registry.rate | quote }}
+  - name: REGISTRY_CONCURRENCY
+    value: {{ $registry.concurrency | quote }}
+  {{- $mirrors := list }}
+  {{- range $host, $urls := $registry.mirrors }}
+  {{- range $urls }}{{ $mirrors = append $mirrors (printf "%s=%s" $host .) }}{{ end }}
+  {{- end }}
+  {{- with $mirrors }}
+  - name: REGISTRY_MIRRORS
+    value: {{ join " " . | quote }}
+  {{- end }}
+  {{- with $registry.insecureRegistries }}
+  - name: INSECURE_REGISTRIES
+    value: {{ join "," . | quote }}
+  {{- end }}
+  {{- with $identity.auth }}
+  - name: REGISTRY_AUTH
+    value: {{ get (dict "workloadIdentity" "environment-azidentity" "managedIdentity" "environment" "azureCloudConfig" "azureCloudConfig") . }}
+  {{- with $.Values.global.azureEnvironment }}
+  - name: AZURE_ENVIRONMENT
+    value: {{ . | quote }}
+  {{- end }}
+  {{- end }}
+{{- if eq $identity.auth "managedIdentity" }}
+  {{- with $identity.clientId }}
+  - name: AZURE_CLIENT_ID
+    value: {{ . | quote }}
+  {{- end }}
 volumes: ""
 mounts: ""
+{{- else if eq $identity.auth "azureCloudConfig" }}
+  - name: CLOUD_CONFIG
+    value: {{ .Values.cloudConfig | quote }}
+nodeFile: true
+volumes: |
+  - name: cloud-config
+    hostPath:
+      path: {{ .Values.cloudConfig }}
+      type: File
+mounts: |
+  - name: cloud-config
+    mountPath: {{ .Values.cloudConfig }}
+    readOnly: true
+{{- else if and (eq $identity.auth "workloadIdentity") $identity.projectToken }}
+  - name: AZURE_CLIENT_ID
+    value: {{ $identity.clientId | quote }}
+  - name: AZURE_TENANT_ID
+    value: {{ $identity.tenantId | quote }}
+  - name: AZURE_FEDERATED_TOKEN_FILE
+    value: /var/run/secrets/azure/tokens/azure-identity-token
+volumes: |
+  - name: azure-identity-token
+    projected:
+      defaultMode: 0440
+      sources:
+        - serviceAccountToken:
+            audience: api://AzureADTokenExchange
+            expirationSeconds: 3600
+            path: azure-identity-token
+mounts: |
+  - name: azure-identity-token
+    mountPath: /var/run/secrets/azure/tokens
+    readOnly: true
+{{- else }}
+{{- if eq $identity.auth "workloadIdentity" }}
+federated:
+  clientId: {{ $identity.clientId | quote }}
+  tenantId: {{ $identity.tenantId | quote }}
+{{- end }}
+volumes: ""
+mounts: ""
+{{- end }}
 {{- end }}
