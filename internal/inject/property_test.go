@@ -592,17 +592,21 @@ func FuzzDecide(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out := settle(t, raw)
-		if out == nil {
-			return
-		}
-		if again := settle(t, out); again != nil {
-			t.Errorf("changed again:\n%s", cmp.Diff(string(out), string(again)))
+		for first, then := range map[inject.Delivery]inject.Delivery{
+			inject.DeliveryInitContainer: inject.DeliveryImageVolume, inject.DeliveryImageVolume: inject.DeliveryInitContainer,
+		} {
+			out := settle(t, raw, first)
+			if out == nil {
+				continue
+			}
+			if again := settle(t, out, then); again != nil {
+				t.Errorf("changed again:\n%s", cmp.Diff(string(out), string(again)))
+			}
 		}
 	})
 }
 
-func settle(t *testing.T, raw []byte) []byte {
+func settle(t *testing.T, raw []byte, by inject.Delivery) []byte {
 	t.Helper()
 	pod, err := inject.Read(raw)
 	if err != nil {
@@ -612,7 +616,9 @@ func settle(t *testing.T, raw []byte) []byte {
 	for _, image := range pod.Images() {
 		facts.Commands[image] = inject.Command{Entrypoint: []string{"/entry"}}
 	}
-	patch, _, err := inject.Decide(facts, settings())
+	s := settings()
+	s.Delivery = by
+	patch, _, err := inject.Decide(facts, s)
 	if err != nil || len(patch) == 0 {
 		return nil
 	}
