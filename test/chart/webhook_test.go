@@ -4,9 +4,12 @@ package chart_test
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/ext"
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -83,26 +86,54 @@ func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v,
 // pods that it passes over start even while no webhook answers.
 func TestWhichPodsAreInjected(t *testing.T) {
 	t.Parallel()
-	plain := corev1.Container{Name: "plain", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "EMPTY"}}}
-	secret := corev1.Container{Name: "secret", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "KEY", Value: "certificate@azurekeyvault?tls.key"}}}
-	reference := corev1.Container{Name: "ref", Env: []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
-		FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"},
-	}}}}
+	literal := func(value string) corev1.Container {
+		return corev1.Container{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "EMPTY"}, {Name: "KEY", Value: value}}}
+	}
+	from := func(s corev1.EnvVarSource) corev1.Container {
+		return corev1.Container{Name: "from", Env: []corev1.EnvVar{{Name: "A", ValueFrom: &s}}}
+	}
+	all := func(s corev1.EnvFromSource) corev1.Container {
+		return corev1.Container{Name: "all", EnvFrom: []corev1.EnvFromSource{s}}
+	}
+	plain := literal("text")
+	field := from(corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}})
+	configMapKey := from(corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{Key: "k"}})
+	secretKey := from(corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k"}})
+	configMap := all(corev1.EnvFromSource{ConfigMapRef: &corev1.ConfigMapEnvSource{}})
+	secret := all(corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{}})
+	argument := corev1.Container{Name: "arg", Args: []string{"--password", "my-secret@azurekeyvault"}}
+	volumes := []corev1.Volume{
+		{Name: "a", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}},
+		{Name: "b", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+		{Name: "c", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{NodePublishSecretRef: &corev1.LocalObjectReference{Name: "s"}}}},
+	}
+	always, both, configMaps, secrets := "cms", "cm s", "cm", "s" // what may be among the sources
 	for name, tc := range map[string]struct {
 		spec corev1.PodSpec
-		want bool
+		want []string // with which sources it is looked at
 	}{
-		"NoContainer":   {corev1.PodSpec{}, false},
-		"NoEnvironment": {corev1.PodSpec{Containers: []corev1.Container{{Name: "bare"}}}, false},
-		"Plain":         {corev1.PodSpec{Containers: []corev1.Container{plain, reference}, InitContainers: []corev1.Container{plain}}, false},
-		"Container":     {corev1.PodSpec{Containers: []corev1.Container{plain, secret}}, true},
-		"InitContainer": {corev1.PodSpec{Containers: []corev1.Container{plain}, InitContainers: []corev1.Container{reference, secret}}, true},
+		"NoContainer":     {corev1.PodSpec{}, nil},
+		"NoEnvironment":   {corev1.PodSpec{Containers: []corev1.Container{{Name: "bare"}}}, nil},
+		"Plain":           {corev1.PodSpec{Containers: []corev1.Container{plain, field}, InitContainers: []corev1.Container{plain}}, nil},
+		"Volumes":         {corev1.PodSpec{Containers: []corev1.Container{plain}, Volumes: volumes}, nil},
+		"Container":       {corev1.PodSpec{Containers: []corev1.Container{plain, literal("certificate@azurekeyvault?tls.key")}}, []string{always}},
+		"Inline":          {corev1.PodSpec{Containers: []corev1.Container{literal("x<my-secret@azurekeyvault>\n\"é\"")}}, []string{always}},
+		"InitContainer":   {corev1.PodSpec{Containers: []corev1.Container{plain}, InitContainers: []corev1.Container{field, literal("x@azurekeyvault")}}, []string{always}},
+		"Argument":        {corev1.PodSpec{Containers: []corev1.Container{argument}}, []string{always}},
+		"ConfigMapKey":    {corev1.PodSpec{Containers: []corev1.Container{configMapKey}}, []string{both, configMaps}},
+		"ConfigMap":       {corev1.PodSpec{InitContainers: []corev1.Container{configMap}}, []string{both, configMaps}},
+		"SecretKey":       {corev1.PodSpec{InitContainers: []corev1.Container{secretKey}}, []string{both, secrets}},
+		"Secret":          {corev1.PodSpec{Containers: []corev1.Container{secret}}, []string{both, secrets}},
+		"LongerThanKnown": {corev1.PodSpec{Containers: []corev1.Container{literal(strings.Repeat("x", 3e6))}}, []string{always}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, condition := range webhook(t, "").MatchConditions {
-				if got := evaluate(t, condition.Expression, corev1.Pod{Spec: tc.spec}); got != tc.want {
-					t.Errorf("condition %s: %v, want %v", condition.Name, got, tc.want)
+			for sources, values := range map[string]string{both: "", configMaps: cases(t)["config-maps-alone"], secrets: cases(t)["secrets-alone"]} {
+				want := slices.Contains(tc.want, sources) || slices.Contains(tc.want, always)
+				for _, condition := range webhook(t, values).MatchConditions {
+					if got := evaluate(t, condition.Expression, corev1.Pod{Spec: tc.spec}); got != want {
+						t.Errorf("sources %q, condition %s: %v, want %v", sources, condition.Name, got, want)
+					}
 				}
 			}
 		})
@@ -111,7 +142,7 @@ func TestWhichPodsAreInjected(t *testing.T) {
 
 func evaluate(t *testing.T, expression string, pod corev1.Pod) bool {
 	t.Helper()
-	env, err := cel.NewEnv(cel.Variable("object", cel.DynType))
+	env, err := cel.NewEnv(cel.Variable("object", cel.DynType), ext.Strings(ext.StringsVersion(2)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,9 +161,6 @@ func evaluate(t *testing.T, expression string, pod corev1.Pod) bool {
 	var object map[string]any
 	if err := json.Unmarshal(wire, &object); err != nil {
 		t.Fatal(err)
-	}
-	if object["spec"].(map[string]any)["containers"] == nil { // the API server refuses null, and sends a list
-		object["spec"].(map[string]any)["containers"] = []any{}
 	}
 	result, _, err := program.Eval(map[string]any{"object": object})
 	if err != nil {

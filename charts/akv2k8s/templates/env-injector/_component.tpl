@@ -38,3 +38,28 @@ env: |
 volumes: ""
 mounts: ""
 {{- end }}
+
+{{/*
+An expression that says of parts of an object, "of", whether placeholders may be in
+them: they hold one, or name a ConfigMap or Secret whose keys become variables.
+
+It searches their text. Walking them costs some units for each variable, and a legal
+pod has so many that the 1,000,000 which one expression may cost do not last; with
+failurePolicy Fail such a pod could not be created at all. Searching costs a unit for
+10 characters and part, if the part has 10 at most: those below are chosen so. Of a
+text so long that three searches might cost too much, nothing is known but that.
+*/}}
+{{- define "akv2k8s.mayHold" -}}
+{{- $sources := .root.Values.env_injector.sources -}}
+{{- $parts := list "@azurekeyv" -}}
+{{- if and $sources.configMaps $sources.secrets -}}
+{{- $parts = concat $parts (list "KeyRef" "envFrom") -}}
+{{- else if $sources.configMaps -}}
+{{- $parts = concat $parts (list "MapKeyRef" "configMapR") -}}
+{{- else if $sources.secrets -}}
+{{- $parts = concat $parts (list "retKeyRef" "secretRef") -}}
+{{- end -}}
+['%s'.format([[{{ .of }}]])]
+.exists(text, text.size() > 3000000 ||
+['{{ join "', '" $parts }}'].exists(part, text.contains(part)))
+{{- end }}
