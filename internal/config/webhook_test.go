@@ -59,9 +59,10 @@ func TestParseWebhook(t *testing.T) {
 			nil,
 			map[string]string{
 				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
-				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
+				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0", "ADVICE_CONFIGURATION": "x-advice",
 			},
 			func(w *config.Webhook) {
+				w.Advice = "x-advice"
 				w.TLSPort, w.HTTPPort, w.PullPolicy, w.CABundle = 9443, 9080, "Always", "/ca.pem"
 				w.ImageTimeout, w.Installer.LimitsCPU, w.DrainTime = 20*time.Second, "1", 0
 			},
