@@ -57,6 +57,7 @@ type step func(*injection)
 // problem at once.
 var steps = []step{
 	system,      // the wrapper is a Linux program
+	fields,      // a placeholder stands where it is filled
 	texts,       // every placeholder is one, and is used as itself only
 	volumes,     // one for the wrapper, one for the token
 	mounts,      // both, read-only
@@ -84,7 +85,7 @@ type injection struct {
 func Decide(f Facts, s Settings) (Patch, Report, error) {
 	in := &injection{spec: &f.Pod.object.Spec, targets: f.Pod.targets(), facts: f, settings: s, grown: map[string]bool{}}
 	if len(in.targets) == 0 {
-		return nil, Report{}, nil
+		return in.stray()
 	}
 	if f.Pod.mirror() {
 		return nil, Report{Warnings: []string{"a static pod's placeholders stay as they are: the kubelet started it without asking the API server"}}, nil
@@ -98,7 +99,7 @@ func Decide(f Facts, s Settings) (Patch, Report, error) {
 	if len(s.Brokers) == 0 || s.ServerName == "" || s.CABundle == "" {
 		return nil, Report{}, ErrNotReady
 	}
-	in.report.Warnings = warnings(in)
+	in.report.Warnings = append(in.report.Warnings, warnings(in)...)
 	return in.patch, in.report, nil
 }
 

@@ -18,12 +18,15 @@ import (
 var ErrPod = errors.New("the object cannot be read as a pod")
 
 // Pod is a pod as admission sends it.
-type Pod struct{ object corev1.Pod }
+type Pod struct {
+	object corev1.Pod
+	raw    []byte
+}
 
 // Read takes the pod's JSON. Fields that are unknown here are passed over, which
 // is harmless: nothing is ever written back from what was read.
 func Read(raw []byte) (*Pod, error) {
-	p := &Pod{}
+	p := &Pod{raw: raw}
 	if err := json.Unmarshal(raw, &p.object); err != nil {
 		return nil, ErrPod // the parser's words may quote the pod
 	}
@@ -71,18 +74,20 @@ func (p *Pod) Containers() int {
 	return len(p.object.Spec.InitContainers) + len(p.object.Spec.Containers)
 }
 
-// HasPlaceholder says whether there is anything to inject.
-func (p *Pod) HasPlaceholder() bool { return len(p.targets()) > 0 }
+// HasPlaceholder says whether there is anything to inject, or to say of a
+// placeholder that nothing fills.
+func (p *Pod) HasPlaceholder() bool { return p.mentions() || len(p.targets()) > 0 }
 
 // Secrets names each AzureKeyVaultSecret that a well-formed placeholder of the
 // pod names, once, in the order in which they appear.
 func (p *Pod) Secrets() []string {
 	var names []string
+	seen := map[string]bool{} // a pod can name so many that searching the list would take minutes
 	for _, t := range p.targets() {
 		for _, e := range t.Env {
 			ph, err := placeholder.Parse(e.Value)
-			if err == nil && !slices.Contains(names, ph.Name) {
-				names = append(names, ph.Name)
+			if err == nil && !seen[ph.Name] {
+				seen[ph.Name], names = true, append(names, ph.Name)
 			}
 		}
 	}
@@ -93,9 +98,10 @@ func (p *Pod) Secrets() []string {
 // say what to run, once.
 func (p *Pod) Images() []string {
 	var images []string
+	seen := map[string]bool{}
 	for _, t := range p.targets() {
-		if len(t.Command) == 0 && !slices.Contains(images, t.Image) {
-			images = append(images, t.Image)
+		if len(t.Command) == 0 && !seen[t.Image] {
+			seen[t.Image], images = true, append(images, t.Image)
 		}
 	}
 	return images

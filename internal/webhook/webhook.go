@@ -2,8 +2,9 @@
 
 // Package webhook answers admission: it decodes a pod, gathers the facts that
 // inject needs (what images run, which AzureKeyVaultSecrets exist), lets inject
-// decide, and answers with its patch and its words. It changes nothing anywhere,
-// so a dry run and a repeated call are answered like any other.
+// decide, and answers with its patch and its words. Of workloads it decides about
+// the template and answers with the words alone. It changes nothing anywhere, so a
+// dry run and a repeated call are answered like any other.
 package webhook
 
 import (
@@ -58,7 +59,7 @@ func NewHandler(o Options) *Handler { return &Handler{o} }
 // Handle answers one request:
 //
 //	outcome     allowed  code  when
-//	skipped     yes      200   no placeholder, an excluded namespace, or not a new pod
+//	skipped     yes      200   no placeholder in a variable, an excluded namespace, or not a new pod
 //	injected    yes      200   patched, or injected already
 //	refused     no       403   a person must change the pod; the message says how
 //	notReady    no       503   we are not ready; the same pod may be accepted later
@@ -103,7 +104,10 @@ func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 
 func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Report) (admission.Response, outcome) {
 	response := admission.Allowed("").WithWarnings(report.Warnings...)
-	if len(patch) == 0 {
+	switch {
+	case len(report.Containers) == 0: // there was something to say, and nothing to do
+		return response, outcomeSkipped
+	case len(patch) == 0:
 		return response, outcomeInjected
 	}
 	text, err := json.Marshal(patch)
