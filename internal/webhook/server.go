@@ -25,12 +25,14 @@ const (
 	maxTimeout     = 30 * time.Second
 )
 
-// Routes serves Path and /healthz.
+// Routes serves Path, WorkloadsPath and /healthz.
 func (h *Handler) Routes() http.Handler {
 	// A panic is answered by hanging up: its text is for the log alone.
-	hook := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	pods := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	workloads := (&admission.Webhook{Handler: admission.HandlerFunc(h.Advise)}).WithRecoverPanic(false)
 	mux := http.NewServeMux()
-	mux.Handle("POST "+Path, punctual(hook))
+	mux.Handle("POST "+Path, punctual(pods))
+	mux.Handle("POST "+WorkloadsPath, punctual(workloads))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	return mux
 }

@@ -103,7 +103,7 @@ func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 }
 
 func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Report) (admission.Response, outcome) {
-	response := admission.Allowed("").WithWarnings(report.Warnings...)
+	response := admission.Allowed("").WithWarnings(told(report.Warnings)...)
 	switch {
 	case len(report.Containers) == 0: // there was something to say, and nothing to do
 		return response, outcomeSkipped
