@@ -82,10 +82,11 @@ func references(text string) []string {
 		}
 		rest := text[i+2:]
 		if text[i+1] == '(' {
-			if end := strings.IndexByte(rest, ')'); end >= 0 {
-				names = append(names, rest[:end])
-				rest = rest[end+1:]
+			end := strings.IndexByte(rest, ')')
+			if end < 0 {
+				return names // nor does any later one end; looking again for each would take minutes
 			}
+			names, rest = append(names, rest[:end]), rest[end+1:]
 		}
 		text = rest
 	}
