@@ -39,6 +39,13 @@ func (calm) Brokers(context.Context) ([]string, error)       { return []string{"
 
 func calmRoutes(tb testing.TB) http.Handler {
 	tb.Helper()
+	return calmRoutesWith(tb, func(context.Context, string, []string) (inject.Command, error) {
+		return inject.Command{Entrypoint: []string{"/entry"}}, nil
+	})
+}
+
+func calmRoutesWith(tb testing.TB, command webhook.CommandFunc) http.Handler {
+	tb.Helper()
 	metrics, err := webhook.NewMetrics(prometheus.NewRegistry(), func() (time.Time, time.Time) { return time.Time{}, time.Time{} })
 	if err != nil {
 		tb.Fatal(err)
@@ -46,10 +53,10 @@ func calmRoutes(tb testing.TB) http.Handler {
 	return webhook.NewHandler(webhook.Options{
 		Settings: inject.Settings{Image: "env:1", ServerName: "x-broker.akv2k8s.svc"},
 		CABundle: func() string { return "PEM" },
-		Command: func(context.Context, string, []string) (inject.Command, error) {
-			return inject.Command{Entrypoint: []string{"/entry"}}, nil
-		},
-		Cluster: calm{newFixture().secrets["my-secret"]}, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+		Command:  command,
+		Cluster:  calm{newFixture().secrets["my-secret"]},
+		Metrics:  metrics,
+		Log:      slog.New(slog.DiscardHandler),
 	}).Routes()
 }
 
@@ -200,6 +207,34 @@ func TestLargePodsTakeMemoryInProportion(t *testing.T) {
 				t.Errorf("%d bytes allocated for %d, more than %d", took, len(body), limit)
 			}
 		})
+	}
+}
+
+// Of long reviews one is decided about at a time, the short ones go by, and who
+// has waited long enough hears so.
+func TestLongReviewsTakeTurns(t *testing.T) {
+	t.Parallel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	routes := calmRoutesWith(t, func(context.Context, string, []string) (inject.Command, error) {
+		entered <- struct{}{}
+		<-leave
+		return inject.Command{Entrypoint: []string{"/entry"}}, nil
+	})
+	long := container("app")
+	long.Env = append(long.Env, corev1.EnvVar{Name: "LONG", Value: strings.Repeat("x", 300<<10)})
+	first := make(chan *httptest.ResponseRecorder, 1)
+	body := reviewOf(t, "Pod", pod(t, long))
+	go func() { first <- send(t, routes, webhook.Path, body) }()
+	<-entered
+	if w := send(t, routes, webhook.Path+"?timeout=10ms", body); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("the second: %d %s", w.Code, w.Body)
+	}
+	short := reviewOf(t, "Pod", pod(t, container("app", "/app")))
+	answered(t, webhook.Path, short, send(t, routes, webhook.Path, short))
+	close(leave)
+	answered(t, webhook.Path, body, <-first)
+	if w := send(t, routes, webhook.WorkloadsPath, body); w.Code != http.StatusOK {
+		t.Errorf("after the first: %d %s", w.Code, w.Body)
 	}
 }
 
