@@ -61,7 +61,7 @@ func serve(ctx context.Context, cfg config.Webhook, log *slog.Logger) error {
 func newKeeper(cfg config.Webhook, source *kube.Source, log *slog.Logger) *servingcert.Keeper {
 	return servingcert.NewKeeper(source.Client(), servingcert.Options{
 		Namespace: cfg.Namespace, AuthorityName: cfg.AuthoritySecret, BrokerSecret: cfg.BrokerSecret,
-		Registration: cfg.Registration, Service: cfg.Service, BrokerService: cfg.BrokerService,
+		Registration: cfg.Registration, Advice: cfg.Advice, Service: cfg.Service, BrokerService: cfg.BrokerService,
 		AuthorityLife: servingcert.AuthorityLife, LeafLife: cfg.LeafLife,
 		Now: time.Now, Log: log,
 	})

@@ -63,12 +63,13 @@ func TestParseWebhook(t *testing.T) {
 			map[string]string{
 				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
 				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
-				"DELIVERY": "auto", "READ_SECRETS": "false",
+				"ADVICE_CONFIGURATION": "x-advice", "DELIVERY": "auto", "READ_SECRETS": "false",
 				"IMAGE_TAG_TTL": "0", "REGISTRY_RATE": "5", "REGISTRY_CONCURRENCY": "2", "PULL_SECRETS": "false",
 				"REGISTRY_MIRRORS": "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", "INSECURE_REGISTRIES": "a.example:5000,localhost",
 				"REGISTRY_AUTH": "environment", "CLOUD_CONFIG": "/azure.json", "AZURE_ENVIRONMENT": "AzureChinaCloud",
 			},
 			func(w *config.Webhook) {
+				w.Advice = "x-advice"
 				w.TLSPort, w.HTTPPort, w.PullPolicy, w.CABundle = 9443, 9080, "Always", "/ca.pem"
 				w.Installer.LimitsCPU, w.DrainTime, w.Delivery, w.ReadSecrets = "1", 0, "auto", false
 				w.Registries = config.Registries{

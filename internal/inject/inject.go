@@ -63,6 +63,7 @@ type step func(*injection)
 var (
 	checks = []step{
 		annotations, // they are understood
+		fields,      // a placeholder stands where it is filled
 	}
 	steps = []step{
 		system,       // the wrapper is a Linux program

@@ -21,13 +21,14 @@ var ErrPod = errors.New("the object cannot be read as a pod")
 // Pod is a pod as admission sends it.
 type Pod struct {
 	object  corev1.Pod
+	raw     []byte
 	sources Sources // as far as they were learned
 }
 
 // Read takes the pod's JSON. Fields that are unknown here are passed over, which
 // is harmless: nothing is ever written back from what was read.
 func Read(raw []byte) (*Pod, error) {
-	p := &Pod{}
+	p := &Pod{raw: raw}
 	if err := json.Unmarshal(raw, &p.object); err != nil {
 		return nil, ErrPod // the parser's words may quote the pod
 	}
@@ -102,12 +103,13 @@ func (p *Pod) HasPlaceholder() bool { return len(p.targets()) > 0 }
 // pod names, once, in the order in which they appear.
 func (p *Pod) Secrets() []string {
 	var names []string
+	seen := map[string]bool{} // a pod can name so many that searching the list would take minutes
 	for _, t := range p.targets() {
 		for _, v := range t.variables {
 			text, _ := placeholder.Read(v.text)
 			for _, ph := range text.Placeholders() {
-				if !slices.Contains(names, ph.Name) {
-					names = append(names, ph.Name)
+				if !seen[ph.Name] {
+					seen[ph.Name], names = true, append(names, ph.Name)
 				}
 			}
 		}
@@ -119,10 +121,11 @@ func (p *Pod) Secrets() []string {
 // say what to run, once.
 func (p *Pod) Images() []string {
 	var images []string
+	seen := map[string]bool{}
 	for _, t := range p.targets() {
 		_, given := p.object.Annotations[AnnotationEntrypoint+t.Name]
-		if len(t.Command) == 0 && !given && !slices.Contains(images, t.Image) {
-			images = append(images, t.Image)
+		if len(t.Command) == 0 && !given && !seen[t.Image] {
+			seen[t.Image], images = true, append(images, t.Image)
 		}
 	}
 	return images

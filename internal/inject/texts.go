@@ -138,13 +138,16 @@ func replaceReferences(text string, by func(name string) (string, bool)) string 
 		}
 		end := i + 2 // "$$", or "$" and what it does not concern
 		if text[i+1] == '(' {
-			if n := strings.IndexByte(text[end:], ')'); n >= 0 {
-				end += n + 1
-				if with, is := by(text[i+2 : end-1]); is {
-					b.WriteString(text[:i] + with)
-					text = text[end:]
-					continue
-				}
+			n := strings.IndexByte(text[end:], ')')
+			if n < 0 { // nor does any later one end; looking again for each would take minutes
+				b.WriteString(text)
+				return b.String()
+			}
+			end += n + 1
+			if with, is := by(text[i+2 : end-1]); is {
+				b.WriteString(text[:i] + with)
+				text = text[end:]
+				continue
 			}
 		}
 		b.WriteString(text[:end])

@@ -3,7 +3,7 @@
 // Package servingcert keeps the certificates by which the API server knows the
 // webhook and injected pods know the broker. It makes an authority, keeps it in
 // one Secret, serves a leaf from memory, writes the broker's leaf into another
-// Secret and the authority into the webhook's registration; and it renews all of
+// Secret and the authority into the webhook's registrations; and it renews all of
 // them without a restart.
 //
 // Every replica does the same and needs no leader: what is there and good is
@@ -67,6 +67,7 @@ type Options struct {
 	AuthorityName string // of the authority's Secret
 	BrokerSecret  string // name of the Secret with the broker's leaf
 	Registration  string // name of the MutatingWebhookConfiguration
+	Advice        string // name of the ValidatingWebhookConfiguration that only warns, or empty
 
 	Service       string // name of the webhook's Service
 	BrokerService string // name of the broker's Service
@@ -173,15 +174,18 @@ func (k *Keeper) fail(err error) {
 
 // Sync looks once, and makes what is missing or due. The parts do not wait for
 // each other: a registration that cannot be written must not keep the broker
-// from its certificate.
+// from its certificate. Nor must one that only warns keep pods from starting, so
+// that one counts for the error alone.
 func (k *Keeper) Sync(ctx context.Context) error {
 	a, err := k.authority(ctx)
 	if err != nil {
 		return fmt.Errorf("keeping Secret %s: %w", k.options.AuthorityName, err)
 	}
-	err = errors.Join(k.leaf(a), k.broker(ctx, a), k.register(ctx, a))
+	err = errors.Join(k.leaf(a), k.broker(ctx, a), k.mutating(ctx, a))
 	if err == nil {
 		k.done.Store(true)
+	}
+	if err = errors.Join(err, k.advising(ctx, a)); err == nil {
 		k.failure.Store(nil)
 	}
 	return err
@@ -294,19 +298,56 @@ type operation struct {
 	Value any    `json:"value"`
 }
 
+// mutating and advising keep the two registrations.
+func (k *Keeper) mutating(ctx context.Context, a authority) error {
+	var r admissionv1.MutatingWebhookConfiguration
+	return k.register(ctx, a, registration{"MutatingWebhookConfiguration", k.options.Registration, &r}, func() []hook {
+		hooks := make([]hook, 0, len(r.Webhooks))
+		for _, w := range r.Webhooks {
+			hooks = append(hooks, hook{w.Name, w.ClientConfig.CABundle})
+		}
+		return hooks
+	})
+}
+
+func (k *Keeper) advising(ctx context.Context, a authority) error {
+	if k.options.Advice == "" {
+		return nil
+	}
+	var r admissionv1.ValidatingWebhookConfiguration
+	return k.register(ctx, a, registration{"ValidatingWebhookConfiguration", k.options.Advice, &r}, func() []hook {
+		hooks := make([]hook, 0, len(r.Webhooks))
+		for _, w := range r.Webhooks {
+			hooks = append(hooks, hook{w.Name, w.ClientConfig.CABundle})
+		}
+		return hooks
+	})
+}
+
+// registration is what tells the API server of webhooks.
+type registration struct {
+	kind, name string
+	object     client.Object // to read it into
+}
+
+// hook is one of a registration, and whom the API server trusts when it calls it.
+type hook struct {
+	name    string
+	trusted []byte
+}
+
 // register writes whom the API server must trust when it calls us. A patch of the
 // one field leaves alone what a newer API server knows of the rest.
-func (k *Keeper) register(ctx context.Context, a authority) error {
-	var r admissionv1.MutatingWebhookConfiguration
-	if err := k.client.Get(ctx, client.ObjectKey{Name: k.options.Registration}, &r); err != nil {
-		return fmt.Errorf("reading MutatingWebhookConfiguration %s: %w", k.options.Registration, err)
+func (k *Keeper) register(ctx context.Context, a authority, r registration, hooks func() []hook) error {
+	if err := k.client.Get(ctx, client.ObjectKey{Name: r.name}, r.object); err != nil {
+		return fmt.Errorf("reading %s %s: %w", r.kind, r.name, err)
 	}
 	bundle := a.bundle(k.options.Now())
 	var patch []operation
-	for i, w := range r.Webhooks {
-		if !bytes.Equal(w.ClientConfig.CABundle, bundle) {
+	for i, h := range hooks() {
+		if !bytes.Equal(h.trusted, bundle) {
 			at := fmt.Sprintf("/webhooks/%d/", i)
-			patch = append(patch, operation{"test", at + "name", w.Name}, operation{"add", at + "clientConfig/caBundle", bundle})
+			patch = append(patch, operation{"test", at + "name", h.name}, operation{"add", at + "clientConfig/caBundle", bundle})
 		}
 	}
 	if len(patch) == 0 {
@@ -316,9 +357,9 @@ func (k *Keeper) register(ctx context.Context, a authority) error {
 	if err != nil {
 		return fmt.Errorf("writing a patch: %w", err)
 	}
-	if err := k.client.Patch(ctx, &r, client.RawPatch(types.JSONPatchType, text)); err != nil {
-		return fmt.Errorf("patching MutatingWebhookConfiguration %s: %w", k.options.Registration, err)
+	if err := k.client.Patch(ctx, r.object, client.RawPatch(types.JSONPatchType, text)); err != nil {
+		return fmt.Errorf("patching %s %s: %w", r.kind, r.name, err)
 	}
-	k.options.Log.Info("wrote the authority into the webhook's registration", "name", k.options.Registration)
+	k.options.Log.Info("wrote the authority into a registration", "kind", r.kind, "name", r.name)
 	return nil
 }

@@ -45,6 +45,7 @@ var (
 	authorityKey = client.ObjectKey{Namespace: ns, Name: "akv2k8s-ca"}
 	brokerKey    = client.ObjectKey{Namespace: ns, Name: "akv2k8s-broker-tls"}
 	hookKey      = client.ObjectKey{Name: "akv2k8s"}
+	adviceKey    = client.ObjectKey{Name: "akv2k8s-advice"}
 )
 
 // world is a cluster as the chart leaves it, with a clock and a count of writes.
@@ -101,8 +102,12 @@ func (w *world) interceptors() interceptor.Funcs {
 	}
 }
 
-func (w *world) keeper() *servingcert.Keeper {
+func (w *world) keeper() *servingcert.Keeper { return w.adviser("") }
+
+// adviser is a keeper of a second registration, too.
+func (w *world) adviser(advice string) *servingcert.Keeper {
 	return servingcert.NewKeeper(w, servingcert.Options{
+		Advice:    advice,
 		Namespace: ns, AuthorityName: authorityKey.Name, BrokerSecret: brokerKey.Name, Registration: hookKey.Name,
 		Service: "akv2k8s-webhook", BrokerService: "akv2k8s-broker",
 		AuthorityLife: servingcert.AuthorityLife, LeafLife: servingcert.LeafLife,
@@ -127,6 +132,30 @@ func (w *world) secret(t *testing.T, key client.ObjectKey) corev1.Secret {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// advises adds the registration that only warns, with two webhooks.
+func (w *world) advises(t *testing.T) {
+	t.Helper()
+	hook := &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: adviceKey.Name}, Webhooks: []admissionv1.ValidatingWebhook{
+		{Name: "one.admission.spv.no"}, {Name: "two.admission.spv.no"},
+	}}
+	if err := w.WithWatch.Create(t.Context(), hook); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) advised(t *testing.T) []string {
+	t.Helper()
+	var c admissionv1.ValidatingWebhookConfiguration
+	if err := w.Get(t.Context(), adviceKey, &c); err != nil {
+		t.Fatal(err)
+	}
+	var bundles []string
+	for _, h := range c.Webhooks {
+		bundles = append(bundles, string(h.ClientConfig.CABundle))
+	}
+	return bundles
 }
 
 func (w *world) registered(t *testing.T) string {
@@ -514,6 +543,47 @@ func TestRunRetriesAndEnds(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Every webhook of both registrations is trusted, once.
+func TestBothRegistrationsAreKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.advises(t)
+	k := w.adviser(adviceKey.Name)
+	synced(t, k)
+	if d := cmp.Diff([]string{k.Bundle(), k.Bundle()}, w.advised(t)); d != "" || w.registered(t) != k.Bundle() {
+		t.Errorf("-want +got\n%s", d)
+	}
+	w.took()
+	synced(t, k)
+	if got := w.took(); len(got) > 0 {
+		t.Errorf("a second look wrote %v", got)
+	}
+	w.now = w.now.Add(servingcert.AuthorityLife * 3 / 4)
+	synced(t, k)
+	if d := cmp.Diff([]string{k.Bundle(), k.Bundle()}, w.advised(t)); d != "" {
+		t.Errorf("after a rotation: -want +got\n%s", d)
+	}
+}
+
+// Pods start although the registration that only warns is not there; it is looked
+// for again.
+func TestPodsDoNotWaitForAdvice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	k := w.adviser(adviceKey.Name)
+	if err := k.Sync(t.Context()); !apierrors.IsNotFound(err) {
+		t.Errorf("Sync() = %v", err)
+	}
+	if err := k.Ready(); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+	w.advises(t)
+	synced(t, k)
+	if got := w.advised(t); got[0] != k.Bundle() {
+		t.Errorf("registered %q", got)
 	}
 }
 

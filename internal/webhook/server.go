@@ -25,12 +25,15 @@ const (
 	maxTimeout     = 30 * time.Second
 )
 
-// Routes serves Path and /healthz.
+// Routes serves Path, WorkloadsPath and /healthz.
 func (h *Handler) Routes() http.Handler {
 	// A panic is answered by hanging up: its text is for the log alone.
-	hook := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	pods := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	workloads := (&admission.Webhook{Handler: admission.HandlerFunc(h.Advise)}).WithRecoverPanic(false)
 	mux := http.NewServeMux()
-	mux.Handle("POST "+Path, punctual(hook))
+	turn := make(chan struct{}, 1)
+	mux.Handle("POST "+Path, punctual(rationed(turn, pods)))
+	mux.Handle("POST "+WorkloadsPath, punctual(rationed(turn, workloads)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	return mux
 }
@@ -43,6 +46,28 @@ func punctual(next http.Handler) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), patience(r.URL.Query().Get("timeout")))
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// ordinary is the length of a review that need not wait for its turn: almost every
+// one is far shorter.
+const ordinary = 256 << 10
+
+// rationed lets one long review in at a time. A pod of 3 MiB takes up to 140 while
+// it is decided about, and a webhook that is killed for its memory answers nobody.
+func rationed(turn chan struct{}, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if 0 <= r.ContentLength && r.ContentLength <= ordinary {
+			next.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+			http.Error(w, "other reviews of this length were not answered in time", http.StatusServiceUnavailable)
+		}
 	})
 }
 

@@ -2,8 +2,9 @@
 
 // Package webhook answers admission: it decodes a pod, gathers the facts that
 // inject needs (what images run, which AzureKeyVaultSecrets exist), lets inject
-// decide, and answers with its patch and its words. It changes nothing anywhere,
-// so a dry run and a repeated call are answered like any other.
+// decide, and answers with its patch and its words. Of workloads it decides about
+// the template and answers with the words alone. It changes nothing anywhere, so a
+// dry run and a repeated call are answered like any other.
 package webhook
 
 import (
@@ -104,16 +105,9 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 	if slices.Contains(h.Excluded, req.Namespace) {
 		return h.excluded(req.Namespace, pod)
 	}
-	sources := pod.Sources()
-	if len(sources) > maxSources {
-		return refusal(log, errManySources)
+	if err := h.teach(ctx, log, req.Namespace, pod); err != nil {
+		return refusal(log, err)
 	}
-	found, err := h.sources(ctx, req.Namespace, sources)
-	if err != nil {
-		log.Warn("cannot read what a pod's containers refer to", telemetry.KeyError, err)
-		return refusal(log, errSources)
-	}
-	pod.Learn(found)
 	patch, report, err := inject.Decide(h.facts(ctx, req, pod), h.settings(ctx))
 	if err != nil {
 		return refusal(log, err)
@@ -134,6 +128,21 @@ const (
 var errManySources = fmt.Errorf("the pod's containers refer to more than %d ConfigMaps and Secrets, and each must be looked at for placeholders: "+
 	"opt those out that have none, with the annotation %sCONTAINER \"false\"", maxSources, inject.AnnotationInject)
 
+// teach has the pod learn what its sources hold.
+func (h *Handler) teach(ctx context.Context, log *slog.Logger, namespace string, pod *inject.Pod) error {
+	sources := pod.Sources()
+	if len(sources) > maxSources {
+		return errManySources
+	}
+	found, err := h.sources(ctx, namespace, sources)
+	if err != nil {
+		log.Warn("cannot read what a pod's containers refer to", telemetry.KeyError, err)
+		return errSources
+	}
+	pod.Learn(found)
+	return nil
+}
+
 func (h *Handler) excluded(namespace string, pod *inject.Pod) (admission.Response, outcome) {
 	response := admission.Allowed("")
 	if pod.HasPlaceholder() {
@@ -151,7 +160,7 @@ func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 }
 
 func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Report) (admission.Response, outcome) {
-	response := admission.Allowed("").WithWarnings(report.Warnings...)
+	response := admission.Allowed("").WithWarnings(told(report.Warnings)...)
 	switch {
 	case len(report.Containers) == 0:
 		return response, outcomeSkipped

@@ -453,6 +453,17 @@ func TestWarns(t *testing.T) {
 	}
 }
 
+// A placeholder where none is filled is told of, though nothing is to be done.
+func TestWarnsOfOtherFields(t *testing.T) {
+	t.Parallel()
+	c := corev1.Container{Name: "app", WorkingDir: "/my-secret@azurekeyvault"}
+	got := newFixture().review(t, with(t, c))
+	want := []string{"spec.containers[0].workingDir holds a placeholder, which is filled in the env of containers only: here it stays as it is"}
+	if d := cmp.Diff(want, got.Warnings); d != "" || !got.Allowed || got.Patch != nil {
+		t.Errorf("answer %+v: -want +got\n%s", got, d)
+	}
+}
+
 // A cluster that cannot be asked costs the warnings, not the pod.
 func TestInjectsWithoutWarningsDuringAnOutage(t *testing.T) {
 	t.Parallel()
@@ -467,12 +478,14 @@ func TestRefuses(t *testing.T) {
 	t.Parallel()
 	malformed := container("app", "/app")
 	malformed.Env[0].Value = "password@azurekeyvault.example"
+	argument := corev1.Container{Name: "app", Args: []string{"password@azurekeyvault"}}
 	cases := map[string]struct {
 		change func(*fixture)
 		pod    []corev1.Container
 		code   int32
 		want   string
 	}{
+		"Argument":  {func(*fixture) {}, []corev1.Container{argument}, http.StatusForbidden, "spec.containers[0].args[0] holds a placeholder, which is filled in env only"},
 		"Malformed": {func(*fixture) {}, []corev1.Container{malformed}, http.StatusForbidden, "variable A: not a placeholder: write NAME"},
 		"Registry": {func(f *fixture) {
 			f.command = func(context.Context, webhook.Lookup) (inject.Command, error) {

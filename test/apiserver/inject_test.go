@@ -173,7 +173,7 @@ func newHook(t *testing.T) *hook {
 	}
 	h := &hook{source: source, config: cfg}
 	h.keeper = servingcert.NewKeeper(source.Client(), servingcert.Options{
-		Namespace: chartNS, AuthorityName: "akv2k8s-ca", BrokerSecret: "akv2k8s-broker-tls", Registration: "akv2k8s-env-injector",
+		Namespace: chartNS, AuthorityName: "akv2k8s-ca", BrokerSecret: "akv2k8s-broker-tls", Registration: "akv2k8s-env-injector", Advice: "akv2k8s-env-injector",
 		Service: "akv2k8s-env-injector", BrokerService: "akv2k8s-broker",
 		AuthorityLife: servingcert.AuthorityLife, LeafLife: servingcert.LeafLife, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
@@ -230,6 +230,9 @@ func TestAdmission(t *testing.T) {
 	registration := &admissionv1.MutatingWebhookConfiguration{}
 	chartObject(t, "MutatingWebhookConfiguration", "akv2k8s-env-injector", registration)
 	install(t, registration)
+	advice := &admissionv1.ValidatingWebhookConfiguration{}
+	chartObject(t, "ValidatingWebhookConfiguration", "akv2k8s-env-injector", advice)
+	install(t, advice)
 
 	t.Run("Process", func(t *testing.T) { webhookRuns(t, registration) })
 	h := newHook(t)
@@ -246,8 +249,12 @@ func TestAdmission(t *testing.T) {
 	t.Run("Sources", func(t *testing.T) { sourcesAreRead(t) })
 	t.Run("Images", func(t *testing.T) { privateImagesAreLookedUp(t, h.private) })
 	t.Run("DryRun", func(t *testing.T) { dryRunsAreHonest(t) })
+	t.Run("Reinvocation", othersAddContainers)
+	advised(t, server, advice)
+	t.Run("Workloads", workloadsAreAdvised)
 	server.Close()
 	t.Run("Away", func(t *testing.T) { onlyPlaceholdersWait(t) })
+	t.Run("AdviceAway", adviceIsNotWaitedFor)
 }
 
 func certificatesAreKept(t *testing.T, h *hook, registration *admissionv1.MutatingWebhookConfiguration) {
@@ -379,6 +386,12 @@ func podsAreJudged(t *testing.T) {
 	}
 	noCommand := somePod(ns, "my-secret@azurekeyvault")
 	noCommand.Spec.Containers[0].Command = nil
+	argument := somePod(ns, "text")
+	argument.Spec.Containers[0].Args = []string{"my-secret@azurekeyvault"}
+	directory := somePod(ns, "my-secret@azurekeyvault")
+	directory.Spec.Containers[0].WorkingDir = "/my-secret@azurekeyvault"
+	windows := somePod(ns, "my-secret@azurekeyvault")
+	windows.Spec.OS = &corev1.PodOS{Name: corev1.Windows}
 	cases := map[string]struct {
 		pod      *corev1.Pod
 		injected bool
@@ -390,6 +403,9 @@ func podsAreJudged(t *testing.T) {
 		"Query":         {somePod(ns, "my-secret@azurekeyvault?tls.pem"), true, "query fits no part of this vault object, of type secret", ""},
 		"Malformed":     {somePod(ns, "x my-secret@azurekeyvault"), false, "", "spec.containers[0].env[0].value of variable A: not a placeholder: write NAME"},
 		"Registry":      {noCommand, false, "", `what image "registry.example/app:1" runs is not known because its registry does not let the Env Injector read it: set the container's command`},
+		"Argument":      {argument, false, "", "spec.containers[0].args[0] holds a placeholder, which is filled in env only"},
+		"WorkingDir":    {directory, true, "spec.containers[0].workingDir holds a placeholder", ""},
+		"Windows":       {windows, false, "", "the pod is for Windows, where placeholders cannot be filled"},
 		"NoPlaceholder": {somePod(ns, "text"), false, "", ""},
 		"NotEnabled":    {somePod(plain, "my-secret@azurekeyvault"), false, "", ""},
 	}

@@ -96,7 +96,7 @@ func startWebhook(t *testing.T, binary, kubeconfig string) (*replica, string) {
 	r.cmd = exec.CommandContext(t.Context(), binary, "--kubeconfig="+kubeconfig, "--log-level=debug", "--drain-time=0")
 	r.cmd.Env = []string{
 		"HTTP_PORT=" + http, "TLS_PORT=" + https, "POD_NAMESPACE=" + chartNS,
-		"WEBHOOK_SERVICE=akv2k8s-env-injector", "WEBHOOK_CONFIGURATION=akv2k8s-env-injector", "BROKER_SERVICE=akv2k8s-broker",
+		"WEBHOOK_SERVICE=akv2k8s-env-injector", "WEBHOOK_CONFIGURATION=akv2k8s-env-injector", "ADVICE_CONFIGURATION=akv2k8s-env-injector", "BROKER_SERVICE=akv2k8s-broker",
 		"CA_SECRET=akv2k8s-ca", "BROKER_TLS_SECRET=akv2k8s-broker-tls", "AZUREKEYVAULT_ENV_IMAGE=registry.example/azure-keyvault-env:1",
 	}
 	r.cmd.Stderr = r.stderr

@@ -154,6 +154,7 @@ func TestPermissions(t *testing.T) {
 	}
 	webhookAlone := []string{
 		"cluster: admissionregistration.k8s.io/mutatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
+		"cluster: admissionregistration.k8s.io/validatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
 		"cluster: core/nodes list,watch",
 		"cluster: spv.no/azurekeyvaultsecrets get,list,watch",
 		"akv2k8s-system: core/secrets[akv2k8s-broker-tls akv2k8s-ca] get,update",
@@ -351,6 +352,11 @@ func TestNothingSecretIsRendered(t *testing.T) {
 	for _, hook := range configurations[0].Webhooks {
 		if hook.ClientConfig.CABundle != nil {
 			t.Error("the manifest sets caBundle: each upgrade would take the webhook out of service")
+		}
+	}
+	for _, hook := range each[*admissionv1.ValidatingWebhookConfiguration](all)[0].Webhooks {
+		if hook.ClientConfig.CABundle != nil {
+			t.Errorf("the manifest sets the caBundle of %s", hook.Name)
 		}
 	}
 }

@@ -55,6 +55,8 @@ func TestTyposAreRefused(t *testing.T) {
 		"NoAge":           "env_injector.cachedMaxAge=0",
 		"OldAge":          "env_injector.cachedMaxAge=604801",
 		"BothDefault":     "controller.serviceAccount.create=false,env_injector.serviceAccount.create=false",
+		"Warnings":        "env_injector.workloadWarnings=false",
+		"Sources":         "env_injector.sources.configmaps=true",
 		"TokenNoTenant":   "global.workloadIdentity.enabled=true,global.workloadIdentity.projectToken=true",
 		"RegistryAuth":    "env_injector.registry.identity.auth=managed",
 		"TokenForNobody":  "env_injector.registry.identity.projectToken=true",

@@ -4,11 +4,16 @@ package chart_test
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/ext"
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -83,35 +88,156 @@ func (l labelSet) Lookup(key string) (string, bool) { v, ok := l[key]; return v,
 // pods that it passes over start even while no webhook answers.
 func TestWhichPodsAreInjected(t *testing.T) {
 	t.Parallel()
-	plain := corev1.Container{Name: "plain", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "EMPTY"}}}
-	secret := corev1.Container{Name: "secret", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "KEY", Value: "certificate@azurekeyvault?tls.key"}}}
-	reference := corev1.Container{Name: "ref", Env: []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{
-		FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"},
-	}}}}
+	literal := func(value string) corev1.Container {
+		return corev1.Container{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "b"}, {Name: "EMPTY"}, {Name: "KEY", Value: value}}}
+	}
+	from := func(s corev1.EnvVarSource) corev1.Container {
+		return corev1.Container{Name: "from", Env: []corev1.EnvVar{{Name: "A", ValueFrom: &s}}}
+	}
+	all := func(s corev1.EnvFromSource) corev1.Container {
+		return corev1.Container{Name: "all", EnvFrom: []corev1.EnvFromSource{s}}
+	}
+	plain := literal("text")
+	field := from(corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}})
+	configMapKey := from(corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{Key: "k"}})
+	secretKey := from(corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k"}})
+	configMap := all(corev1.EnvFromSource{ConfigMapRef: &corev1.ConfigMapEnvSource{}})
+	secret := all(corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{}})
+	argument := corev1.Container{Name: "arg", Args: []string{"--password", "my-secret@azurekeyvault"}}
+	volumes := []corev1.Volume{
+		{Name: "a", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}},
+		{Name: "b", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+		{Name: "c", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{NodePublishSecretRef: &corev1.LocalObjectReference{Name: "s"}}}},
+	}
+	always, both, configMaps, secrets := "cms", "cm s", "cm", "s" // what may be among the sources
 	for name, tc := range map[string]struct {
 		spec corev1.PodSpec
-		want bool
+		want []string // with which sources it is looked at
 	}{
-		"NoContainer":   {corev1.PodSpec{}, false},
-		"NoEnvironment": {corev1.PodSpec{Containers: []corev1.Container{{Name: "bare"}}}, false},
-		"Plain":         {corev1.PodSpec{Containers: []corev1.Container{plain, reference}, InitContainers: []corev1.Container{plain}}, false},
-		"Container":     {corev1.PodSpec{Containers: []corev1.Container{plain, secret}}, true},
-		"InitContainer": {corev1.PodSpec{Containers: []corev1.Container{plain}, InitContainers: []corev1.Container{reference, secret}}, true},
+		"NoContainer":     {corev1.PodSpec{}, nil},
+		"NoEnvironment":   {corev1.PodSpec{Containers: []corev1.Container{{Name: "bare"}}}, nil},
+		"Plain":           {corev1.PodSpec{Containers: []corev1.Container{plain, field}, InitContainers: []corev1.Container{plain}}, nil},
+		"Volumes":         {corev1.PodSpec{Containers: []corev1.Container{plain}, Volumes: volumes}, nil},
+		"Container":       {corev1.PodSpec{Containers: []corev1.Container{plain, literal("certificate@azurekeyvault?tls.key")}}, []string{always}},
+		"Inline":          {corev1.PodSpec{Containers: []corev1.Container{literal("x<my-secret@azurekeyvault>\n\"é\"")}}, []string{always}},
+		"InitContainer":   {corev1.PodSpec{Containers: []corev1.Container{plain}, InitContainers: []corev1.Container{field, literal("x@azurekeyvault")}}, []string{always}},
+		"Argument":        {corev1.PodSpec{Containers: []corev1.Container{argument}}, []string{always}},
+		"ConfigMapKey":    {corev1.PodSpec{Containers: []corev1.Container{configMapKey}}, []string{both, configMaps}},
+		"ConfigMap":       {corev1.PodSpec{InitContainers: []corev1.Container{configMap}}, []string{both, configMaps}},
+		"SecretKey":       {corev1.PodSpec{InitContainers: []corev1.Container{secretKey}}, []string{both, secrets}},
+		"Secret":          {corev1.PodSpec{Containers: []corev1.Container{secret}}, []string{both, secrets}},
+		"LongerThanKnown": {corev1.PodSpec{Containers: []corev1.Container{literal(strings.Repeat("x", 3e6))}}, []string{always}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, condition := range webhook(t, "").MatchConditions {
-				if got := evaluate(t, condition.Expression, corev1.Pod{Spec: tc.spec}); got != tc.want {
-					t.Errorf("condition %s: %v, want %v", condition.Name, got, tc.want)
+			for sources, values := range map[string]string{both: "", configMaps: cases(t)["config-maps-alone"], secrets: cases(t)["secrets-alone"]} {
+				want := slices.Contains(tc.want, sources) || slices.Contains(tc.want, always)
+				if got := matches(t, webhook(t, values).MatchConditions, corev1.Pod{Spec: tc.spec}); got != want {
+					t.Errorf("sources %q: %v, want %v", sources, got, want)
 				}
 			}
 		})
 	}
 }
 
-func evaluate(t *testing.T, expression string, pod corev1.Pod) bool {
+func advisers(t *testing.T, values string) []admissionv1.ValidatingWebhook {
 	t.Helper()
-	env, err := cel.NewEnv(cel.Variable("object", cel.DynType))
+	var hooks []admissionv1.ValidatingWebhook
+	for _, c := range each[*admissionv1.ValidatingWebhookConfiguration](rendered(t, values)) {
+		hooks = append(hooks, c.Webhooks...)
+	}
+	return hooks
+}
+
+// TestAdviceContract: what only warns refuses nothing, keeps nobody waiting, and
+// goes by the same namespaces as the injection.
+func TestAdviceContract(t *testing.T) {
+	t.Parallel()
+	hooks := advisers(t, "")
+	if len(hooks) != 2 {
+		t.Fatalf("%d webhooks, want 2", len(hooks))
+	}
+	for _, hook := range hooks {
+		got := []any{*hook.FailurePolicy, *hook.TimeoutSeconds, *hook.SideEffects, *hook.MatchPolicy, *hook.ClientConfig.Service.Path}
+		want := []any{admissionv1.Ignore, int32(3), admissionv1.SideEffectClassNone, admissionv1.Equivalent, "/workloads"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", hook.Name, diff)
+		}
+		injection := webhook(t, "")
+		if diff := cmp.Diff(injection.NamespaceSelector, hook.NamespaceSelector); diff != "" {
+			t.Errorf("%s looks at other namespaces (-injection +advice):\n%s", hook.Name, diff)
+		}
+		if hook.ClientConfig.Service.Name != injection.ClientConfig.Service.Name {
+			t.Errorf("%s is served by %s", hook.Name, hook.ClientConfig.Service.Name)
+		}
+	}
+	if hooks := advisers(t, cases(t)["no-workload-warnings"]); len(hooks) > 0 {
+		t.Errorf("%d webhooks although they are switched off", len(hooks))
+	}
+}
+
+// TestWhichWorkloadsAreAdvised evaluates the conditions of both webhooks.
+func TestWhichWorkloadsAreAdvised(t *testing.T) {
+	t.Parallel()
+	template := func(value string) corev1.PodTemplateSpec {
+		return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: value}}}}}}
+	}
+	owned := func(controller *bool) metav1.ObjectMeta {
+		return metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{Name: "backup"}, {Name: "owner", Controller: controller}}}
+	}
+	const placeholder = "my-secret@azurekeyvault"
+	cron := func(value string) batchv1.CronJob {
+		return batchv1.CronJob{Spec: batchv1.CronJobSpec{JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: template(value)}}}}
+	}
+	annotated := metav1.ObjectMeta{Annotations: map[string]string{"key": placeholder}}
+	secret := corev1.PodSpec{Containers: []corev1.Container{{Name: "app", EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{}}}}}}
+	yes, no := true, false
+	for name, tc := range map[string]struct {
+		hook   int
+		object any
+		want   bool
+	}{
+		"Placeholder":      {0, appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: template(placeholder)}}, true},
+		"None":             {0, appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: template("text")}}, false},
+		"Secret":           {0, appsv1.Deployment{Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: secret}}}, true},
+		"Annotation":       {0, appsv1.DaemonSet{Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{ObjectMeta: annotated}}}, true},
+		"AnnotationBeside": {0, appsv1.Deployment{ObjectMeta: annotated, Spec: appsv1.DeploymentSpec{Template: template("text")}}, false},
+		"Cron":             {0, cron(placeholder), true},
+		"CronNone":         {0, cron("text"), false},
+		"Controlled":       {0, appsv1.ReplicaSet{ObjectMeta: owned(&yes), Spec: appsv1.ReplicaSetSpec{Template: template(placeholder)}}, false},
+		"Owned":            {0, batchv1.Job{ObjectMeta: owned(nil), Spec: batchv1.JobSpec{Template: template(placeholder)}}, true},
+		"OwnedOnly":        {0, batchv1.Job{ObjectMeta: owned(&no), Spec: batchv1.JobSpec{Template: template(placeholder)}}, true},
+		"Pod":              {1, corev1.Pod{Spec: template(placeholder).Spec}, false}, // the other configuration's
+		"PodSecret":        {1, corev1.Pod{Spec: secret}, false},
+		"PodAnnotation":    {1, corev1.Pod{ObjectMeta: annotated, Spec: template("text").Spec}, true},
+		"PodVolume": {1, corev1.Pod{Spec: corev1.PodSpec{Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+			CSI: &corev1.CSIVolumeSource{VolumeAttributes: map[string]string{"a": placeholder}},
+		}}}}}, true},
+		"PodControlled": {1, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: annotated.Annotations, OwnerReferences: owned(&yes).OwnerReferences}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := matches(t, advisers(t, "")[tc.hook].MatchConditions, tc.object); got != tc.want {
+				t.Errorf("looked at: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// matches says whether all conditions hold.
+func matches(t *testing.T, conditions []admissionv1.MatchCondition, object any) bool {
+	t.Helper()
+	for _, condition := range conditions {
+		if !evaluate(t, condition.Expression, object) {
+			return false
+		}
+	}
+	return true
+}
+
+func evaluate(t *testing.T, expression string, object any) bool {
+	t.Helper()
+	env, err := cel.NewEnv(cel.Variable("object", cel.DynType), ext.Strings(ext.StringsVersion(2)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,18 +249,15 @@ func evaluate(t *testing.T, expression string, pod corev1.Pod) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wire, err := json.Marshal(pod)
+	wire, err := json.Marshal(object)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var object map[string]any
-	if err := json.Unmarshal(wire, &object); err != nil {
+	var tree map[string]any
+	if err := json.Unmarshal(wire, &tree); err != nil {
 		t.Fatal(err)
 	}
-	if object["spec"].(map[string]any)["containers"] == nil { // the API server refuses null, and sends a list
-		object["spec"].(map[string]any)["containers"] = []any{}
-	}
-	result, _, err := program.Eval(map[string]any{"object": object})
+	result, _, err := program.Eval(map[string]any{"object": tree})
 	if err != nil {
 		t.Fatal(err)
 	}
