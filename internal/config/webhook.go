@@ -12,6 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
+// minLeafLife leaves the kubelet, which takes up to two minutes to bring a new
+// certificate to the broker, a third of this.
+const minLeafLife = 10 * time.Minute
+
 // Webhook is the configuration of azure-keyvault-secrets-webhook.
 type Webhook struct {
 	Log Log
@@ -105,8 +109,8 @@ func (w *Webhook) validate() error {
 			errs = append(errs, fmt.Errorf("%s: is required", named.flag))
 		}
 	}
-	if w.LeafLife < time.Minute {
-		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than a minute", w.LeafLife))
+	if w.LeafLife < minLeafLife {
+		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than ten minutes", w.LeafLife))
 	}
 	if w.ImageTimeout < time.Second {
 		errs = append(errs, fmt.Errorf("--image-timeout: %s is less than a second", w.ImageTimeout))

@@ -95,7 +95,7 @@ func TestParseWebhookComplains(t *testing.T) {
 	_, err := config.ParseWebhook([]string{
 		"--tls-port=0", "--http-port=0", "--env-image-pull-policy=Sometimes", "--init-container-limits-memory=much",
 		"--init-container-requests-cpu=2", "--init-container-limits-cpu=1", "--image-timeout=1ms", "--drain-time=2h",
-		"--serving-certificate-life=1s", "--log-level=loud",
+		"--serving-certificate-life=9m", "--log-level=loud",
 	}, variables(nil), io.Discard)
 	if err == nil {
 		t.Fatal("nothing to complain about")
