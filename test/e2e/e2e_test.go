@@ -31,7 +31,6 @@ const (
 
 	vaultName  = "e2e-kv"
 	appImage   = harness.Registry + "/e2e/app:1"
-	quietImage = harness.Registry + "/e2e/cmd-only:1"
 	shellImage = harness.Registry + "/busybox:1"
 	optInLabel = "azure-key-vault-env-injection"
 	storyLabel = "e2e.example/story" // on every namespace that a story made
@@ -129,11 +128,7 @@ func prepare(ctx context.Context) error {
 	if err := the.Build(ctx, app, "./test/e2e/app"); err != nil {
 		return err
 	}
-	// One binary and nothing else. The second has a cmd and no entrypoint.
-	if err := the.Push(ctx, "-entrypoint", "/app report", "-cmd", "from-image", "e2e/app:1", app+"=/app"); err != nil {
-		return err
-	}
-	return the.Push(ctx, "-cmd", "/app report only-cmd", "e2e/cmd-only:1", app+"=/app")
+	return pushImages(ctx, dir, app)
 }
 
 func TestStories(t *testing.T) {
