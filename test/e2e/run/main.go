@@ -11,6 +11,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	only := os.Getenv("RUN")
+	if err := named(ctx, root, only); err != nil {
+		return err
+	}
 	c := harness.NewCluster(root, false, os.Stdout)
 	keep := os.Getenv("KEEP") != "" || c.Running(ctx)
 	if err := c.Up(ctx); err != nil {
@@ -57,7 +62,6 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	only := os.Getenv("RUN")
 	told, err := play(ctx, c, root, evidence, only)
 	if err != nil {
 		save(ctx, c, evidence)
@@ -81,14 +85,7 @@ func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) 
 	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
 		return tally{}, err
 	}
-	args := []string{"test", "-json", "-count=1", "-timeout=30m", "-parallel=8", "./test/e2e"}
-	if only != "" {
-		args = append(args, "-run", only)
-	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Dir, cmd.Stderr = root, os.Stderr
-	cmd.Env = append(os.Environ(), "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
+	cmd := tests(ctx, root, only, "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return tally{}, err
@@ -104,6 +101,33 @@ func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) 
 		return told, fmt.Errorf("%d of %d stories failed", told.failed, told.all())
 	}
 	return told, nil
+}
+
+func tests(ctx context.Context, root, only string, env ...string) *exec.Cmd {
+	args := []string{"test", "-json", "-count=1", "-timeout=30m", "-parallel=8", "./test/e2e"}
+	if only != "" {
+		args = append(args, "-run", only)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Dir, cmd.Stderr = root, os.Stderr
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// named says which stories there are to tell, before a cluster is made for none.
+func named(ctx context.Context, root, only string) error {
+	text, err := tests(ctx, root, only, "AKV2K8S_E2E=names").Output()
+	var shown bytes.Buffer
+	matched := follow(bytes.NewReader(text), &shown)
+	if err != nil {
+		return fmt.Errorf("reading the stories' names: %w\n%s", err, shown.String())
+	}
+	if err := matched.verdict(only); err != nil {
+		return err
+	}
+	fmt.Printf("%d stories to tell\n", matched.passed)
+	return nil
 }
 
 // tally counts stories by how they ended.
@@ -127,7 +151,7 @@ func (t tally) verdict(only string) error {
 	if only == "" {
 		return errors.New("no story was told")
 	}
-	return fmt.Errorf("RUN=%s matches no story that could be told: a name is TestStories/Together/Injector/CommandGiven, or TestStories/Disruption/NoBroker for a group that is told alone; see groups in test/e2e", only)
+	return fmt.Errorf("RUN=%s matches no story: a name is TestStories/Together/Injector/CommandGiven, or TestStories/Disruption/NoBroker for a group that is told alone; see groups in test/e2e", only)
 }
 
 // event is a line of `go test -json`.
