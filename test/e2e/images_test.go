@@ -148,7 +148,8 @@ spec:
 			s.Errorf("%s is not started as without a placeholder: -without +with\n%s", name, cmp.Diff(twin, r))
 		}
 	}
-	message := s.applyFails(pod("    image: " + image(nothing) + "\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"))
+	message := s.applyFails(strings.Replace(pod("    image: "+image(nothing)+"\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"),
+		"name: app}", "name: nothing}", 1))
 	for _, word := range []string{`container "app"`, image(nothing), "neither entrypoint nor cmd", "set the container's command"} {
 		if !strings.Contains(message, word) {
 			s.Errorf("%q is missing in %q", word, message)

@@ -31,6 +31,7 @@ var injectorStories = []tale{
 	{"NeverKubeSystemNorItself", neverKubeSystemNorItself},
 	{"DryRunIsHonest", dryRunIsHonest},
 	{"VaultComesBackInTime", vaultComesBackInTime},
+	{"PodsOfTheOriginal", podsOfTheOriginal},
 }
 
 // pod is a pod with one container "app"; the rest is YAML of the container and of
