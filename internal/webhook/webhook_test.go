@@ -363,7 +363,7 @@ func TestServerThatIsGoing(t *testing.T) {
 	defer leave()
 	server := httptest.NewServer(newFixture().handler(t).NewServer(ctx, "", nil).Handler)
 	defer server.Close()
-	get := func() (closes bool) {
+	closes := func() bool {
 		t.Helper()
 		r, err := server.Client().Get(server.URL + "/healthz")
 		if err != nil {
@@ -375,11 +375,11 @@ func TestServerThatIsGoing(t *testing.T) {
 		}
 		return r.Close
 	}
-	if get() {
+	if closes() {
 		t.Error("the connection is not kept")
 	}
 	leave()
-	if !get() {
+	if !closes() {
 		t.Error("the connection is kept")
 	}
 }
