@@ -26,7 +26,7 @@ test: unit conformance azurite apiserver cluster-test e2e demo ## everything: un
 
 .PHONY: unit
 unit: ## what needs no cluster, in seconds
-	go test -short ./api/... ./cmd/... ./emulator/... ./internal/... ./test/bench/... ./test/chart/... ./test/deps/... ./test/rules/...
+	go test -short ./api/... ./cmd/... ./emulator/... ./internal/... ./test/bench/... ./test/chart/... ./test/deps/... ./test/e2e/run/... ./test/rules/...
 
 .PHONY: conformance
 conformance: ## Microsoft's own SDK test suites against the emulator

@@ -53,7 +53,7 @@ func serve(ctx context.Context, cfg config.Webhook, log *slog.Logger) error {
 	})
 	log.Info("starting", telemetry.KeyVersion, version)
 	return together(ctx, cfg.DrainTime, source.Run, certificates.Run,
-		server(handler.NewServer(port(cfg.TLSPort), certificates.GetCertificate)),
+		server(handler.NewServer(ctx, port(cfg.TLSPort), certificates.GetCertificate)),
 		server(telemetry.NewServer(port(cfg.HTTPPort), health)),
 	)
 }

@@ -12,6 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
+// minLeafLife leaves the kubelet, which takes up to two minutes to bring a new
+// certificate to the broker, a third of this.
+const minLeafLife = 10 * time.Minute
+
 // Webhook is the configuration of azure-keyvault-secrets-webhook.
 type Webhook struct {
 	Log Log
@@ -117,8 +121,8 @@ func (w *Webhook) validate() error {
 			errs = append(errs, fmt.Errorf("%s: is required", named.flag))
 		}
 	}
-	if w.LeafLife < time.Minute {
-		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than a minute", w.LeafLife))
+	if w.LeafLife < minLeafLife {
+		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than ten minutes", w.LeafLife))
 	}
 	if w.DrainTime < 0 || w.DrainTime > time.Minute {
 		errs = append(errs, fmt.Errorf("--drain-time: %s is not between 0 and one minute", w.DrainTime))

@@ -107,7 +107,7 @@ func TestParseWebhookComplains(t *testing.T) {
 	_, err := config.ParseWebhook([]string{
 		"--tls-port=0", "--http-port=0", "--env-image-pull-policy=Sometimes", "--init-container-limits-memory=much",
 		"--init-container-requests-cpu=2", "--init-container-limits-cpu=1", "--image-timeout=1ms", "--drain-time=2h",
-		"--serving-certificate-life=1s", "--log-level=loud", "--delivery=post", "--image-tag-ttl=2h", "--registry-rate=0", "--registry-concurrency=0",
+		"--serving-certificate-life=9m", "--log-level=loud", "--delivery=post", "--image-tag-ttl=2h", "--registry-rate=0", "--registry-concurrency=0",
 		"--registry-mirrors=docker.io=https://me:hunter2@mirror.example library=https://mirror.example", "--insecure-registries=nodots", "--registry-auth=magic",
 	}, variables(nil), io.Discard)
 	if err == nil {

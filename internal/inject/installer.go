@@ -24,6 +24,8 @@ func installer(in *injection) {
 	switch {
 	case slices.ContainsFunc(in.spec.Containers, isInstallerName):
 		in.refuse("the pod has a container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
+	case at >= 0 && !isInstaller(in.spec.InitContainers[at]) && injectedByOriginal(in.spec):
+		in.refuse("akv2k8s 1.x has injected the pod, init container %q is its own: apply the manifest that the pod was made from instead of a copy of the pod or, where akv2k8s 1.x injects the namespace still, let only one of the two do so", brokerapi.InitContainerName)
 	case at >= 0 && !isInstaller(in.spec.InitContainers[at]):
 		in.refuse("the pod has an init container %q of its own, a name that the Env Injector needs: give it another name", brokerapi.InitContainerName)
 	case at >= 0 && in.report.Delivery == DeliveryImageVolume:
@@ -44,6 +46,16 @@ func isInstallerName(c corev1.Container) bool { return c.Name == brokerapi.InitC
 // release, in a pod that was copied.
 func isInstaller(c corev1.Container) bool {
 	return slices.Equal(c.Command, []string{program}) && slices.Equal(c.Args, []string{"copy", brokerapi.Binary})
+}
+
+// argsSignature is in every container that akv2k8s 1.x has wrapped, and never in
+// one of ours.
+const argsSignature = brokerapi.EnvPrefix + "ARGS_SIGNATURE"
+
+func injectedByOriginal(spec *corev1.PodSpec) bool {
+	return slices.ContainsFunc(slices.Concat(spec.InitContainers, spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == argsSignature })
+	})
 }
 
 func (in *injection) newInstaller() corev1.Container {

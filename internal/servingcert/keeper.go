@@ -208,7 +208,7 @@ func (k *Keeper) authority(ctx context.Context) (authority, error) {
 func (k *Keeper) decideAuthority(data map[string][]byte) (authority, bool, error) {
 	now := k.options.Now()
 	if len(data[keyCert]) == 0 && len(data[keyKey]) == 0 {
-		a, err := newAuthority(k.domain(), now, k.options.AuthorityLife)
+		a, err := k.anew(now)
 		return a, true, err
 	}
 	a, err := decode(data)
@@ -217,6 +217,17 @@ func (k *Keeper) decideAuthority(data map[string][]byte) (authority, bool, error
 	}
 	a, err = a.next(k.domain(), now, k.options.AuthorityLife)
 	return a, true, err
+}
+
+// anew makes an authority where the Secret holds none. Who has emptied it while we
+// run wants another authority and no outage: the new one then follows the one in
+// memory, so that what trusts that goes on working. Emptied once more, the Secret
+// knows the first one no longer.
+func (k *Keeper) anew(now time.Time) (authority, error) {
+	if h := k.held.Load(); h != nil {
+		return h.authority.next(k.domain(), now, k.options.AuthorityLife)
+	}
+	return newAuthority(k.domain(), now, k.options.AuthorityLife)
 }
 
 // leaf replaces our own certificate if need be. Each replica has its own.

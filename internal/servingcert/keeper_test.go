@@ -385,6 +385,49 @@ func TestAuthorityIsFollowedUp(t *testing.T) {
 }
 
 // A cluster that slept for years begins anew instead of carrying what has ended.
+// Who empties the Secret gets another authority, and nobody is refused meanwhile:
+// neither by who trusts the old one nor by a replica that has not looked yet.
+func TestAuthorityIsReplacedOnRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	k, late := w.keeper(), w.keeper()
+	synced(t, k, late)
+	first := k.Bundle()
+	empty := func() {
+		t.Helper()
+		s := w.secret(t, authorityKey)
+		s.Data = nil
+		if err := w.Update(t.Context(), &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	empty()
+	synced(t, k)
+	second := k.Bundle()
+	if second == first || !strings.HasSuffix(second, first) {
+		t.Fatal("want a new authority beside the old one")
+	}
+	w.trusted(t, first, served(t, k), hookName)
+	w.trusted(t, first, w.brokerPair(t), brokerName)
+	w.trusted(t, w.registered(t), served(t, late), hookName)
+	w.took()
+	synced(t, late, k)
+	if writes := w.took(); len(writes) > 0 || late.Bundle() != second {
+		t.Errorf("the other replica did not follow, or wrote %v", writes)
+	}
+
+	empty()
+	synced(t, late, k)
+	if third := k.Bundle(); strings.Contains(third, first) || late.Bundle() != third {
+		t.Error("the first authority is trusted after it was replaced twice")
+	}
+	w.trusted(t, second, w.brokerPair(t), brokerName)
+	if err := w.verify(first, w.brokerPair(t), brokerName); err == nil {
+		t.Error("the first authority still vouches for the broker")
+	}
+}
+
 func TestAuthorityThatHasEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -81,9 +81,22 @@ func patience(timeout string) time.Duration {
 	return d - min(d/10, time.Second)
 }
 
-// NewServer serves Routes with a certificate that may change at any time.
-func (h *Handler) NewServer(address string, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
-	s := telemetry.NewServer(address, h.Routes())
+// parting has callers come back on another connection once ctx has ended. The API
+// server keeps its connections and goes on using them, wherever new ones lead; one
+// that is closed under a request refuses a pod.
+func parting(ctx context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// NewServer serves Routes with a certificate that may change at any time. When ctx
+// ends it goes on, and takes leave of its callers.
+func (h *Handler) NewServer(ctx context.Context, address string, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
+	s := telemetry.NewServer(address, parting(ctx, h.Routes()))
 	s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}}
 	// Failed handshakes of scanners and probes are no news.
 	s.ErrorLog = slog.NewLogLogger(h.Log.Handler(), slog.LevelDebug)

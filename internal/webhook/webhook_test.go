@@ -560,6 +560,34 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// A server that is going answers, and has its caller connect again: elsewhere.
+func TestServerThatIsGoing(t *testing.T) {
+	t.Parallel()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	server := httptest.NewServer(newFixture().handler(t).NewServer(ctx, "", nil).Handler)
+	defer server.Close()
+	closes := func() bool {
+		t.Helper()
+		r, err := server.Client().Get(server.URL + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = r.Body.Close() }()
+		if r.StatusCode != http.StatusOK {
+			t.Errorf("status %d", r.StatusCode)
+		}
+		return r.Close
+	}
+	if closes() {
+		t.Error("the connection is not kept")
+	}
+	leave()
+	if !closes() {
+		t.Error("the connection is kept")
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	f := newFixture()

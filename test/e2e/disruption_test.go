@@ -17,6 +17,8 @@ var disruptionStories = []tale{
 	{"AnotherControllerTakesOver", anotherControllerTakesOver},
 	{"AStopOfTheControllerLosesNothing", aStopOfTheControllerLosesNothing},
 	{"InjectorPodsAreReplaced", injectorPodsAreReplaced},
+	{"RotationUnderLoad", rotationUnderLoad},
+	{"ACrashUnderLoad", aCrashUnderLoad},
 	{"NoBroker", noBroker},
 	{"NoWebhook", noWebhook},
 	{"CertificatesAreRenewedWithoutRestart", certificatesAreRenewedWithoutRestart},
@@ -69,12 +71,7 @@ func anotherControllerTakesOver(s *story) {
 	}
 	before := holder()
 	leader, _, _ := strings.Cut(before, "_")
-	uid := s.product("get", "pod", leader, "-o", "jsonpath={.metadata.uid}")
-	_, err := the.OnNode(s.Context(), "", "sh", "-c", `
-		for p in $(grep -l '`+uid+`' /proc/[0-9]*/cgroup | cut -d/ -f3); do
-			! grep -q azure-keyvault-controller /proc/$p/cmdline || kill -9 $p
-		done`)
-	s.ok(err)
+	s.killed(leader, "azure-keyvault-controller")
 	s.eventually("another should lead", func() error {
 		if holder() == before {
 			return errors.New("it is the same")
@@ -83,6 +80,17 @@ func anotherControllerTakesOver(s *story) {
 	})
 	s.becomes("out", "value", s.secret("it"))
 	s.product("rollout", "status", "deployment/"+harness.Release+"-controller", "--timeout="+patience.String())
+}
+
+// killed ends a program in one of the product's pods without a word.
+func (s *story) killed(pod, program string) {
+	s.Helper()
+	uid := s.product("get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+	_, err := the.OnNode(s.Context(), "", "sh", "-c", `
+		for p in $(grep -l '`+uid+`' /proc/[0-9]*/cgroup | cut -d/ -f3); do
+			! grep -q `+program+` /proc/$p/cmdline || kill -9 $p
+		done`)
+	s.ok(err)
 }
 
 func aStopOfTheControllerLosesNothing(s *story) {
@@ -186,14 +194,8 @@ func noWebhook(s *story) {
 func certificatesAreRenewedWithoutRestart(s *story) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", "")
-	beforePods, beforeBundle, beforeServed := s.productPods(), s.bundle(), s.served()
-	s.product("patch", "secret", harness.Release+"-ca", "--type=merge", "-p", `{"data":null}`)
-	s.eventually("the registration should have the new authority", func() error {
-		if s.bundle() == beforeBundle {
-			return errors.New("it is the same")
-		}
-		return nil
-	})
+	beforePods, beforeServed := s.productPods(), s.served()
+	s.newAuthority()
 	s.eventually("every broker should serve a new certificate", func() error {
 		for ip, served := range s.served() {
 			if served == beforeServed[ip] {

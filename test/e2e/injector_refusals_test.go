@@ -19,6 +19,7 @@ var injectorRefusals = []tale{
 	{"Outages", outagesAtTheStart},
 	{"ProgramsThatAreNotThere", programsThatAreNotThere},
 	{"PodsThatAreNotAdmitted", podsThatAreNotAdmitted},
+	{"AuthorsAreTold", authorsAreTold},
 }
 
 // doomed is a pod whose container does not start and is not started again.
@@ -80,8 +81,6 @@ func containersThatMayNotStart(s *story) {
 		"locked":          {"locked@azurekeyvault?tls.key", v2beta1.ReasonNotExportable, s.object("locked"), render.ErrNotExportable},
 		"forbidden":       {"forbidden@azurekeyvault", v2beta1.ReasonForbidden, s.object("forbidden"), vault.ErrForbidden},
 		"forbidden-vault": {"forbidden-vault@azurekeyvault", v2beta1.ReasonForbidden, "forbidden-kv", vault.ErrForbidden},
-		"unknown":         {"nobody@azurekeyvault", v2beta1.ReasonUnknownSecret, "AzureKeyVaultSecret nobody", nil},
-		"query":           {"gone@azurekeyvault?tls.pem", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret gone", render.ErrQuery},
 	}
 	var manifests strings.Builder
 	for name, each := range doomedPods {
@@ -89,14 +88,8 @@ func containersThatMayNotStart(s *story) {
 	}
 	s.apply(manifests.String())
 	for name, each := range doomedPods {
-		words := []string{"VALUE", each.reason, each.about}
-		if each.why != nil {
-			words = append(words, each.why.Error())
-		}
-		s.failed(name, "125", words...)
+		s.failed(name, "125", "VALUE", each.reason, each.about, each.why.Error())
 	}
-	s.warns(doomed("unknown2", "nobody@azurekeyvault"), "no AzureKeyVaultSecret of this name yet")
-	s.warns(doomed("query2", "gone@azurekeyvault?tls.pem"), "query fits no part")
 }
 
 // failed waits until a container has failed to start, and looks where a person
@@ -122,26 +115,6 @@ func (s *story) failed(pod, code string, words ...string) {
 	if strings.Contains(logs, "REPORT") {
 		s.Errorf("%s: the program was started", pod)
 	}
-}
-
-// warns checks for a warning of `kubectl apply`.
-func (s *story) warns(manifest, words string) {
-	s.Helper()
-	cmd := the.Command(s.Context(), "kubectl", "-n", s.ns, "apply", "--dry-run=server", "-f", "-")
-	cmd.Stdin = strings.NewReader(manifest)
-	text, err := cmd.CombinedOutput()
-	s.ok(err)
-	var warnings []string
-	for line := range strings.Lines(string(text)) {
-		if warning, is := strings.CutPrefix(strings.TrimSpace(line), "Warning: "); is {
-			warnings = append(warnings, warning)
-		}
-	}
-	if len(warnings) != 1 {
-		s.Errorf("kubectl warns %q; want one warning", warnings)
-		return
-	}
-	s.oneClear(warnings[0], "VALUE", words)
 }
 
 func outagesAtTheStart(s *story) {
@@ -183,7 +156,9 @@ func podsThatAreNotAdmitted(s *story) {
 		manifest string
 		words    []string
 	}{
-		"Malformed":         {doomed("bad", "it@azurekeyvault?"), []string{"VALUE", "NAME" + placeholder.Marker}},
+		"Malformed":         {doomed("bad", "it@azurekeyvault?"), []string{"VALUE", placeholder.ErrQuery.Error()}},
+		"NoDNSName":         {doomed("bad", "my_secret@azurekeyvault"), []string{"VALUE", placeholder.ErrName.Error()}},
+		"Capitals":          {doomed("bad", "My-Secret@azurekeyvault"), []string{"VALUE", placeholder.ErrName.Error()}},
 		"InsideAnotherText": {doomed("bad", password+":it@azurekeyvault"), []string{"VALUE", "NAME" + placeholder.Marker}},
 		"NoSuchImage": {
 			pod("    image: "+harness.Registry+"/e2e/no-such-image:1\n    env: [{name: VALUE, value: it@azurekeyvault}]\n", "  imagePullSecrets: [{name: forgotten}]\n"),

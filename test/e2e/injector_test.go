@@ -13,8 +13,8 @@ import (
 
 var injectorStories = []tale{
 	{"CommandGiven", commandGiven},
-	{"CommandFromTheImage", commandFromTheImage},
-	{"InitContainerAndSidecar", initContainerAndSidecar},
+	{"PodsOfEveryKind", podsOfEveryKind},
+	{"ImagesOfEveryKind", imagesOfEveryKind},
 	{"RestrictedNamespace", restrictedNamespace},
 	{"ContainersOfSeveralUsers", containersOfSeveralUsers},
 	{"TheQoSClassStays", theQoSClassStays},
@@ -31,6 +31,7 @@ var injectorStories = []tale{
 	{"NeverKubeSystemNorItself", neverKubeSystemNorItself},
 	{"DryRunIsHonest", dryRunIsHonest},
 	{"VaultComesBackInTime", vaultComesBackInTime},
+	{"PodsOfTheOriginal", podsOfTheOriginal},
 }
 
 // pod is a pod with one container "app"; the rest is YAML of the container and of
@@ -76,51 +77,6 @@ func commandGiven(s *story) {
 	spec := s.kubectl("get", "pod", "app", "-o", "yaml")
 	if !strings.Contains(spec, "it@azurekeyvault") || !strings.Contains(spec, "copy-azurekeyvault-env") {
 		s.Error("the pod's spec is not what admission makes of it")
-	}
-}
-
-func commandFromTheImage(s *story) {
-	value := s.secret("it")
-	s.akvs("it", "secret", "it", "")
-	env := "    env: [{name: VALUE, value: it@azurekeyvault}]\n"
-	for name, each := range map[string]struct {
-		container string
-		want      []string
-	}{
-		"entrypoint-cmd": {"    image: " + appImage + "\n", []string{"/app", "report", "from-image"}},
-		"args":           {"    image: " + appImage + "\n    args: [from-pod, '$(VALUE2)$$x']\n", []string{"/app", "report", "from-pod", "two$x"}},
-		"only-cmd":       {"    image: " + quietImage + "\n", []string{"/app", "report", "only-cmd"}},
-		"any-registry":   {"    image: any.example/e2e/app:1\n    command: [/app, report, 'a  b']\n", []string{"/app", "report", "a  b"}},
-	} {
-		s.apply(strings.Replace(pod(each.container+strings.Replace(env, "[", "[{name: VALUE2, value: two}, ", 1)), "name: app}", "name: "+name+"}", 1))
-		s.wait("condition=Ready", "pod/"+name)
-		r := s.reported(name, "app")
-		s.got(r, map[string]string{"VALUE": value})
-		if !slices.Equal(r.Args, each.want) {
-			s.Errorf("%s: arguments %q; want %q", name, r.Args, each.want)
-		}
-	}
-}
-
-func initContainerAndSidecar(s *story) {
-	values := map[string]string{}
-	for _, name := range []string{"before", "beside", "it"} {
-		values[name] = s.secret(name)
-		s.akvs(name, "secret", name, "")
-	}
-	s.running(pod(usual, `
-  initContainers:
-  - name: before
-    image: `+appImage+`
-    command: [/app, exit, "0"]
-    env: [{name: VALUE, value: before@azurekeyvault}]
-  - name: beside
-    image: `+appImage+`
-    restartPolicy: Always
-    env: [{name: VALUE, value: beside@azurekeyvault}]
-`))
-	for container, name := range map[string]string{"before": "before", "beside": "beside", "app": "it"} {
-		s.got(s.reported("app", container), map[string]string{"VALUE": values[name]})
 	}
 }
 

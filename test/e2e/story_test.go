@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -342,6 +343,7 @@ type report struct {
 	Args         []string          `json:"args"`
 	PID          int               `json:"pid"`
 	UID          int               `json:"uid"`
+	Dir          string            `json:"dir"`
 	Digests      map[string]string `json:"digests"`
 	Placeholders []string          `json:"placeholders"`
 	Proc         []string          `json:"proc"`
@@ -366,6 +368,32 @@ func (s *story) reported(pod, container string) report {
 		return fmt.Errorf("no report yet in %d bytes of log", len(text))
 	})
 	return r
+}
+
+// reports waits for the reports of all of a pod's containers, by container.
+func (s *story) reports(pod string, want int) map[string]report {
+	s.Helper()
+	var found map[string]report
+	s.eventually(fmt.Sprintf("%d containers of %s should report", want, pod), func() error {
+		text, err := s.try("", "logs", pod, "--all-containers", "--prefix")
+		found = map[string]report{}
+		for line := range strings.Lines(text) {
+			prefix, said, ok := strings.Cut(line, " REPORT ")
+			if !ok {
+				continue
+			}
+			var r report
+			if err := json.Unmarshal([]byte(said), &r); err != nil {
+				return err
+			}
+			found[strings.TrimSuffix(prefix[strings.LastIndexByte(prefix, '/')+1:], "]")] = r
+		}
+		if len(found) < want {
+			return errors.Join(err, fmt.Errorf("%d have", len(found)))
+		}
+		return nil
+	})
+	return found
 }
 
 // got checks that the application has exactly these values, and nothing of the

@@ -32,6 +32,7 @@ type report struct {
 	Args         []string          `json:"args"`
 	PID          int               `json:"pid"`
 	UID          int               `json:"uid"`
+	Dir          string            `json:"dir"`
 	Digests      map[string]string `json:"digests"`      // SHA-256 of each variable
 	Placeholders []string          `json:"placeholders"` // variables that still hold one
 	Proc         []string          `json:"proc"`         // names in /proc/1/environ
@@ -89,6 +90,7 @@ func look() report {
 			r.Placeholders = append(r.Placeholders, name)
 		}
 	}
+	r.Dir, _ = os.Getwd()
 	environ, err := os.ReadFile("/proc/1/environ")
 	if err != nil {
 		r.Proc = []string{"unreadable"}

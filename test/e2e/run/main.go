@@ -4,15 +4,17 @@
 // highest log level, the end-to-end tests, and the cluster's end.
 //
 //	KEEP=1   leave cluster and installation running
-//	RUN=…    tests to run, as of `go test -run`
+//	RUN=…    stories to tell, as of `go test -run`: one that matches none is a failure
 //
 // A cluster that was up before stays up.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,6 +46,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	only := os.Getenv("RUN")
+	if err := named(ctx, root, only); err != nil {
+		return err
+	}
 	c := harness.NewCluster(root, false, os.Stdout)
 	keep := os.Getenv("KEEP") != "" || c.Running(ctx)
 	if err := c.Up(ctx); err != nil {
@@ -56,42 +62,96 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	if err := play(ctx, c, root, evidence); err != nil {
+	told, err := play(ctx, c, root, evidence, only)
+	if err != nil {
 		save(ctx, c, evidence)
 		return fmt.Errorf("%w\nlogs, events and objects are in %s", err, evidence)
 	}
-	fmt.Printf("\nAll end-to-end tests passed in %s.\n", time.Since(began).Round(time.Second))
-	return os.RemoveAll(evidence)
-}
-
-func play(ctx context.Context, c *harness.Cluster, root, evidence string) error {
-	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
+	if err := os.RemoveAll(evidence); err != nil {
 		return err
 	}
+	if err := told.verdict(only); err != nil {
+		return err
+	}
+	what := "All end-to-end stories"
+	if only != "" {
+		what = "What RUN=" + only + " matched"
+	}
+	fmt.Printf("\n%s: %s in %s.\n", what, told, time.Since(began).Round(time.Second))
+	return nil
+}
+
+func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) (tally, error) {
+	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
+		return tally{}, err
+	}
+	cmd := tests(ctx, root, only, "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return tally{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return tally{}, err
+	}
+	told := follow(stdout, os.Stdout)
+	if err := cmd.Wait(); err != nil && told.failed == 0 {
+		return told, fmt.Errorf("running the tests: %w", err)
+	}
+	if told.failed > 0 {
+		return told, fmt.Errorf("%d of %d stories failed", told.failed, told.all())
+	}
+	return told, nil
+}
+
+func tests(ctx context.Context, root, only string, env ...string) *exec.Cmd {
 	args := []string{"test", "-json", "-count=1", "-timeout=30m", "-parallel=8", "./test/e2e"}
-	if only := os.Getenv("RUN"); only != "" {
+	if only != "" {
 		args = append(args, "-run", only)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Dir, cmd.Stderr = root, os.Stderr
-	cmd.Env = append(os.Environ(), "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
-	stdout, err := cmd.StdoutPipe()
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// named says which stories there are to tell, before a cluster is made for none.
+func named(ctx context.Context, root, only string) error {
+	text, err := tests(ctx, root, only, "AKV2K8S_E2E=names").Output()
+	var shown bytes.Buffer
+	matched := follow(bytes.NewReader(text), &shown)
 	if err != nil {
+		return fmt.Errorf("reading the stories' names: %w\n%s", err, shown.String())
+	}
+	if err := matched.verdict(only); err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
+	fmt.Printf("%d stories to tell\n", matched.passed)
+	return nil
+}
+
+// tally counts stories by how they ended.
+type tally struct{ passed, failed, skipped int }
+
+func (t tally) all() int { return t.passed + t.failed + t.skipped }
+
+func (t tally) String() string {
+	text := fmt.Sprintf("%d passed", t.passed)
+	if t.skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", t.skipped)
 	}
-	failed := follow(stdout, os.Stdout)
-	switch err := cmd.Wait(); {
-	case failed > 0:
-		return fmt.Errorf("%d tests failed", failed)
-	case err != nil:
-		return fmt.Errorf("running the tests: %w", err)
-	default:
+	return text
+}
+
+// verdict is an error for a run that proves nothing.
+func (t tally) verdict(only string) error {
+	if t.passed > 0 {
 		return nil
 	}
+	if only == "" {
+		return errors.New("no story was told")
+	}
+	return fmt.Errorf("RUN=%s matches no story: a name is TestStories/Together/Injector/CommandGiven, or TestStories/Disruption/NoBroker for a group that is told alone; see groups in test/e2e", only)
 }
 
 // event is a line of `go test -json`.
@@ -102,9 +162,16 @@ type event struct {
 	Output  string
 }
 
-// follow shows one line per test, and what a failed one said.
-func follow(from io.Reader, to io.Writer) int {
-	failed := 0
+// isStory tells a story's name, TestStories/GROUP/STORY, from that of a test that
+// only holds others: such a one passes also when RUN leaves nothing in it.
+func isStory(test string) bool {
+	_, name, _ := strings.Cut(test, "/")
+	return strings.Contains(strings.TrimPrefix(name, "Together/"), "/")
+}
+
+// follow shows one line per story, and what a failed one said.
+func follow(from io.Reader, to io.Writer) tally {
+	var told tally
 	said := map[string][]string{}
 	group := map[string]bool{} // tests that only hold others
 	lines := bufio.NewScanner(from)
@@ -115,7 +182,7 @@ func follow(from io.Reader, to io.Writer) int {
 			_, _ = fmt.Fprintln(to, lines.Text()) // of the compiler
 			continue
 		}
-		if e.Action == "output" {
+		if e.Action == "output" || e.Action == "build-output" {
 			said[e.Test] = append(said[e.Test], e.Output)
 			continue
 		}
@@ -126,22 +193,29 @@ func follow(from io.Reader, to io.Writer) int {
 		if mark == "" || e.Test == "" && e.Action != "fail" {
 			continue
 		}
-		if group[e.Test] {
+		if group[e.Test] || !isStory(e.Test) {
 			tell(to, said[e.Test])
 			continue
 		}
-		if e.Test != "" {
-			_, _ = fmt.Fprintf(to, "%s %6.1fs  %s\n", mark, e.Elapsed, strings.TrimPrefix(e.Test, "TestStories/"))
-		}
+		_, _ = fmt.Fprintf(to, "%s %6.1fs  %s\n", mark, e.Elapsed, strings.TrimPrefix(e.Test, "TestStories/"))
 		if e.Action != "pass" {
 			tell(to, said[e.Test])
 		}
-		if e.Action == "fail" && e.Test != "" {
-			failed++
-		}
+		told.count(e.Action)
 		delete(said, e.Test)
 	}
-	return failed
+	return told
+}
+
+func (t *tally) count(action string) {
+	switch action {
+	case "pass":
+		t.passed++
+	case "fail":
+		t.failed++
+	default:
+		t.skipped++
+	}
 }
 
 // tell leaves out what `go test` says of its own.
