@@ -172,6 +172,8 @@ func podsThatAreNotAdmitted(s *story) {
 			[]string{"registry.localhost:1", inject.ErrImageUnavailable.Error(), "command"},
 		},
 		"CopiedByKubernetes": {pod(strings.Replace(usual, "[/app, report]", "[/app, report, $(VALUE)]", 1)), []string{"$(VALUE)", "command[2]"}},
+		"InAnArgument":       {pod(strings.Replace(usual, "[/app, report]", "[/app, report, it@azurekeyvault]", 1)), []string{"command[2]", "filled in env only"}},
+		"BadAnnotation":      {strings.Replace(pod(usual), "name: app}", "name: app, annotations: {exec.env-injector.spv.no/app: liveness}}", 1), []string{"exec.env-injector.spv.no/app", "livenessProbe"}},
 		"VolumeOfOurName": {
 			pod(usual, "  volumes: [{name: azure-keyvault-env, emptyDir: {}}]\n"), []string{"azure-keyvault-env"},
 		},
