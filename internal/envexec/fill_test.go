@@ -56,7 +56,8 @@ func TestFill(t *testing.T) {
 		"DefaultAbsent":   {[]string{"A=x@azurekeyvault;default=a=b;c", "B=(<x@azurekeyvault;default=d>)"}, said("x@azurekeyvault", "-"), []string{"A=a=b;c", "B=(d)"}},
 		"DefaultIsAsMade": {[]string{"A=x@azurekeyvault;default="}, said("x@azurekeyvault", "-"), []string{"A="}},
 		"OrderAndDuplicatesStay": {
-			[]string{"B=2", "A=x@azurekeyvault", "B=3", "A=x@azurekeyvault", "C"}, x,
+			[]string{"B=2", "A=x@azurekeyvault", "B=3", "A=x@azurekeyvault", "C"},
+			x,
 			[]string{"B=2", "A=1", "B=3", "A=1", "C"},
 		},
 		"OwnVariablesGo":       {[]string{"ENV_INJECTOR_", "ENV_INJECTOR_X=1", "A=2", "ENV_INJECTOR_FOR_A=<x@azurekeyvault>", "MY_ENV_INJECTOR_X=3"}, said(), []string{"A=2", "MY_ENV_INJECTOR_X=3"}},

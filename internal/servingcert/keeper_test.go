@@ -140,7 +140,7 @@ func (w *world) advises(t *testing.T) {
 	hook := &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: adviceKey.Name}, Webhooks: []admissionv1.ValidatingWebhook{
 		{Name: "one.admission.spv.no"}, {Name: "two.admission.spv.no"},
 	}}
-	if err := w.WithWatch.Create(t.Context(), hook); err != nil {
+	if err := w.Create(t.Context(), hook); err != nil {
 		t.Fatal(err)
 	}
 }

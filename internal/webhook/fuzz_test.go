@@ -78,6 +78,9 @@ func answered(tb testing.TB, path string, body []byte, w *httptest.ResponseRecor
 		tb.Fatalf("%d: neither a review nor an error: %.200q", w.Code, w.Body)
 	}
 	response := review.Response
+	if path == webhook.WorkloadsPath {
+		advised(tb, response)
+	}
 	runes := 0
 	for _, warning := range response.Warnings {
 		runes += len([]rune(warning))
@@ -85,16 +88,23 @@ func answered(tb testing.TB, path string, body []byte, w *httptest.ResponseRecor
 	switch {
 	case !response.Allowed && (response.Result == nil || response.Result.Code < 400 || response.Patch != nil):
 		tb.Fatalf("refused without saying why: %+v", response)
-	case !response.Allowed && path == webhook.WorkloadsPath && response.UID != "":
-		tb.Fatalf("a workload is refused: %+v", response) // without UID the API server takes it for no answer
-	case response.Allowed && path == webhook.WorkloadsPath && response.Patch != nil:
-		tb.Fatal("a workload is changed")
 	case runes > 4096:
 		tb.Fatalf("%d runes of warnings", runes)
 	case len(response.Patch) > 0 && !json.Valid(response.Patch):
 		tb.Fatalf("no patch: %.200q", response.Patch)
 	case w.Body.Len() > 64<<10+100*len(body):
 		tb.Fatalf("%d bytes answer %d", w.Body.Len(), len(body))
+	}
+}
+
+// advised checks what is true of workloads besides.
+func advised(tb testing.TB, response *admissionv1.AdmissionResponse) {
+	tb.Helper()
+	switch {
+	case !response.Allowed && response.UID != "":
+		tb.Fatalf("a workload is refused: %+v", response) // without UID the API server takes it for no answer
+	case response.Allowed && response.Patch != nil:
+		tb.Fatal("a workload is changed")
 	}
 }
 

@@ -244,6 +244,9 @@ func (h *Handler) nodes(ctx context.Context) []inject.Node {
 	return nodes
 }
 
+// imagesAtOnce bounds what one pod has going on with registries.
+const imagesAtOnce = 16
+
 // commands asks only about images whose command the pod does not give, and reads
 // a pull secret only if it asks.
 func (h *Handler) commands(ctx context.Context, namespace string, pod *inject.Pod) map[string]inject.Command {
@@ -259,8 +262,11 @@ func (h *Handler) commands(ctx context.Context, namespace string, pod *inject.Po
 	lookup := Lookup{Architectures: pod.Architectures(nodes), PullSecrets: h.pullSecrets(ctx, namespace, pod)}
 	answers := make([]inject.Command, len(images))
 	var all sync.WaitGroup
+	slots := make(chan struct{}, imagesAtOnce)
 	for i, image := range images {
+		slots <- struct{}{}
 		all.Go(func() {
+			defer func() { <-slots }()
 			each := lookup
 			each.Image = image
 			answers[i] = h.command(ctx, each)

@@ -4,6 +4,7 @@ package apiserver_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,7 +111,7 @@ func TestLargestPodsAreWithinBudget(t *testing.T) {
 			p.Spec.Containers, p.Spec.ServiceAccountName = tc.containers, "default"
 			judge(t, c, p, tc.asked)
 			last := &p.Spec.Containers[len(p.Spec.Containers)-1]
-			last.Env = append(last.Env[:len(last.Env):len(last.Env)], corev1.EnvVar{Name: "LAST", Value: "my-secret@azurekeyvault"})
+			last.Env = append(slices.Clip(last.Env), corev1.EnvVar{Name: "LAST", Value: "my-secret@azurekeyvault"})
 			judge(t, c, p, true)
 		})
 	}

@@ -77,38 +77,8 @@ func workloadsAreAdvised(t *testing.T) {
 		}
 		return nil
 	})
-	const absent = "has no AzureKeyVaultSecret of this name yet"
 	for kind := range workloads(ns, nil) {
-		t.Run(kind, func(t *testing.T) {
-			o := workloads(ns, nil)[kind]
-			c, warnings := person(t)
-			warns := func(what string, err error) {
-				t.Helper()
-				if err != nil || len(warnings.texts) != 1 || !strings.Contains(warnings.texts[0], absent) {
-					t.Errorf("%s: %v, warnings %q", what, err, warnings.texts)
-				}
-				warnings.texts = nil
-			}
-			warns("dry run", c.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll))
-			warns("creation", c.Create(t.Context(), o))
-			o.SetLabels(map[string]string{"changed": "yes"})
-			warns("change", c.Update(t.Context(), o))
-
-			yes := true
-			controlled := workloads(ns, nil)[kind]
-			controlled.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Owner", Name: "o", UID: "1", Controller: &yes}})
-			fine := workloads(ns, func(p *corev1.Pod) { p.Spec.Containers[0].Env = nil })[kind]
-			for what, o := range map[string]client.Object{"controlled": controlled, "without placeholder": fine} {
-				if err := c.Create(t.Context(), o, client.DryRunAll); err != nil || len(warnings.texts) > 0 {
-					t.Errorf("%s: %v, warnings %q", what, err, warnings.texts)
-				}
-			}
-			argument := workloads(ns, func(p *corev1.Pod) { p.Spec.Containers[0].Args = []string{"my-secret@azurekeyvault"} })[kind]
-			if err := c.Create(t.Context(), argument, client.DryRunAll); err != nil || len(warnings.texts) != 1 ||
-				!strings.HasPrefix(warnings.texts[0], `its pods will be refused: container "app": spec.containers[0].args[0] holds a placeholder`) {
-				t.Errorf("argument: %v, warnings %q", err, warnings.texts)
-			}
-		})
+		t.Run(kind, func(t *testing.T) { isAdvised(t, ns, kind) })
 	}
 	t.Run("Pod", func(t *testing.T) {
 		c, warnings := person(t)
@@ -118,6 +88,39 @@ func workloadsAreAdvised(t *testing.T) {
 			t.Errorf("%v, warnings %q", err, warnings.texts)
 		}
 	})
+}
+
+func isAdvised(t *testing.T, ns, kind string) {
+	t.Helper()
+	const absent = "has no AzureKeyVaultSecret of this name yet"
+	o := workloads(ns, nil)[kind]
+	c, warnings := person(t)
+	warns := func(what string, err error) {
+		t.Helper()
+		if err != nil || len(warnings.texts) != 1 || !strings.Contains(warnings.texts[0], absent) {
+			t.Errorf("%s: %v, warnings %q", what, err, warnings.texts)
+		}
+		warnings.texts = nil
+	}
+	warns("dry run", c.Create(t.Context(), o.DeepCopyObject().(client.Object), client.DryRunAll))
+	warns("creation", c.Create(t.Context(), o))
+	o.SetLabels(map[string]string{"changed": "yes"})
+	warns("change", c.Update(t.Context(), o))
+
+	yes := true
+	controlled := workloads(ns, nil)[kind]
+	controlled.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Owner", Name: "o", UID: "1", Controller: &yes}})
+	fine := workloads(ns, func(p *corev1.Pod) { p.Spec.Containers[0].Env = nil })[kind]
+	for what, o := range map[string]client.Object{"controlled": controlled, "without placeholder": fine} {
+		if err := c.Create(t.Context(), o, client.DryRunAll); err != nil || len(warnings.texts) > 0 {
+			t.Errorf("%s: %v, warnings %q", what, err, warnings.texts)
+		}
+	}
+	argument := workloads(ns, func(p *corev1.Pod) { p.Spec.Containers[0].Args = []string{"my-secret@azurekeyvault"} })[kind]
+	if err := c.Create(t.Context(), argument, client.DryRunAll); err != nil || len(warnings.texts) != 1 ||
+		!strings.HasPrefix(warnings.texts[0], `its pods will be refused: container "app": spec.containers[0].args[0] holds a placeholder`) {
+		t.Errorf("argument: %v, warnings %q", err, warnings.texts)
+	}
 }
 
 // adviceIsNotWaitedFor: without a webhook, workloads are applied as ever.
