@@ -68,6 +68,7 @@ func apiServer(t *testing.T) string {
 		Spec: corev1.PodSpec{ServiceAccountName: "account", Containers: []corev1.Container{
 			{Name: "idle"}, {Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "db@azurekeyvault"}}},
 		}},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	})
 	mux.HandleFunc("POST /apis/authentication.k8s.io/v1/tokenreviews", reviewToken)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
