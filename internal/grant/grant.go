@@ -14,6 +14,7 @@ package grant
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,6 +55,7 @@ const (
 	RuleServiceAccount Rule = "OtherServiceAccount"
 	RulePodEnding      Rule = "PodEnding"
 	RuleContainer      Rule = "NoSuchContainer"
+	RuleTooMany        Rule = "TooManyPlaceholders"
 
 	// Who is asking is not known.
 	RuleTokenMalformed Rule = "TokenMalformed"
@@ -109,7 +111,19 @@ var refusals = []struct {
 	{RuleContainer, "the pod has no such container or init container", func(r Request) bool {
 		return container(r.Pod, r.Container) == nil
 	}},
+	{RuleTooMany, fmt.Sprintf("the container's environment has more than %d placeholders", maxPlaceholders), func(r Request) bool {
+		n := 0
+		for _, v := range variables(container(r.Pod, r.Container).Env) {
+			text, _ := placeholder.Read(v.Text)
+			n += len(text.Placeholders())
+		}
+		return n > maxPlaceholders
+	}},
 }
+
+// maxPlaceholders bounds what one request costs the broker, the vaults and the
+// audit. A pod's spec has room for some 30,000; an environment has use for a few.
+const maxPlaceholders = 1000
 
 // Check decides. It asks every refusal, and grants when none holds.
 func Check(r Request) Verdict {

@@ -3,6 +3,8 @@
 package grant_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,23 @@ var now = time.Unix(1_800_000_000, 0)
 
 func deletedIn(d time.Duration) func(*grant.Request) {
 	return func(r *grant.Request) { r.Pod.DeletionTimestamp = &metav1.Time{Time: now.Add(d)} }
+}
+
+// placeholders are n variables of this text.
+func placeholders(n int, text string) func(*grant.Request) {
+	return func(r *grant.Request) {
+		r.Pod.Spec.Containers[0].Env = nil
+		for i := range n {
+			r.Pod.Spec.Containers[0].Env = append(r.Pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("V%d", i), Value: text})
+		}
+	}
+}
+
+func TestCheckGrantsMany(t *testing.T) {
+	t.Parallel()
+	if got := grant.Check(request(placeholders(500, "<a@azurekeyvault><b@azurekeyvault>"))); !got.Allowed || len(got.Variables) != 500 {
+		t.Errorf("Check() = %s with %d variables", got.Rule, len(got.Variables))
+	}
 }
 
 func request(change ...func(*grant.Request)) grant.Request {
@@ -97,6 +116,8 @@ func TestCheckDenies(t *testing.T) {
 		"OtherContainer":      {func(r *grant.Request) { r.Container = "nosuch" }, grant.RuleContainer},
 		"EphemeralContainer":  {func(r *grant.Request) { r.Container = "debugger" }, grant.RuleContainer},
 		"ContainerOfNoName":   {func(r *grant.Request) { r.Pod.Spec.Containers[0].Name, r.Container = "", "" }, grant.RuleContainer},
+		"TooManyVariables":    {placeholders(1001, "<a@azurekeyvault>"), grant.RuleTooMany},
+		"TooManyInOne":        {placeholders(1, strings.Repeat("<a@azurekeyvault>", 1001)), grant.RuleTooMany},
 		"ContainerByAnyOther": {func(r *grant.Request) { r.Container = "App" }, grant.RuleContainer},
 	}
 	for name, tc := range cases {
