@@ -223,19 +223,19 @@ func TestBadRequests(t *testing.T) {
 		method, authorization, body string
 		want                        int
 	}{
-		"Get":              {http.MethodGet, "Bearer good", "", http.StatusMethodNotAllowed},
-		"Put":              {http.MethodPut, "Bearer good", good, http.StatusMethodNotAllowed},
+		"Get":              {http.MethodGet, "Bearer " + token("good"), "", http.StatusMethodNotAllowed},
+		"Put":              {http.MethodPut, "Bearer " + token("good"), good, http.StatusMethodNotAllowed},
 		"NoToken":          {http.MethodPost, "", good, http.StatusUnauthorized},
 		"EmptyToken":       {http.MethodPost, "Bearer ", good, http.StatusUnauthorized},
-		"OtherScheme":      {http.MethodPost, "Basic good", good, http.StatusUnauthorized},
+		"OtherScheme":      {http.MethodPost, "Basic " + token("good"), good, http.StatusUnauthorized},
 		"HugeToken":        {http.MethodPost, "Bearer " + strings.Repeat("x", 20000), good, http.StatusUnauthorized},
-		"NoBody":           {http.MethodPost, "Bearer good", "", http.StatusBadRequest},
-		"NoJSON":           {http.MethodPost, "Bearer good", "container=app", http.StatusBadRequest},
-		"TwoDocuments":     {http.MethodPost, "Bearer good", good + good, http.StatusBadRequest},
-		"NoContainer":      {http.MethodPost, "Bearer good", `{}`, http.StatusBadRequest},
-		"ContainerIsAPath": {http.MethodPost, "Bearer good", `{"container":"../app"}`, http.StatusBadRequest},
-		"HugeBody":         {http.MethodPost, "Bearer good", good + strings.Repeat(" ", brokerapi.MaxRequestBytes), http.StatusRequestEntityTooLarge},
-		"SpacesAreFine":    {http.MethodPost, "bearer good", " " + good + "\n", http.StatusOK},
+		"NoBody":           {http.MethodPost, "Bearer " + token("good"), "", http.StatusBadRequest},
+		"NoJSON":           {http.MethodPost, "Bearer " + token("good"), "container=app", http.StatusBadRequest},
+		"TwoDocuments":     {http.MethodPost, "Bearer " + token("good"), good + good, http.StatusBadRequest},
+		"NoContainer":      {http.MethodPost, "Bearer " + token("good"), `{}`, http.StatusBadRequest},
+		"ContainerIsAPath": {http.MethodPost, "Bearer " + token("good"), `{"container":"../app"}`, http.StatusBadRequest},
+		"HugeBody":         {http.MethodPost, "Bearer " + token("good"), good + strings.Repeat(" ", brokerapi.MaxRequestBytes), http.StatusRequestEntityTooLarge},
+		"SpacesAreFine":    {http.MethodPost, "bearer " + token("good"), " " + good + "\n", http.StatusOK},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -376,6 +376,7 @@ func (panicking) Is(error) bool { panic(canary) }
 // A broker that has too many requests at once says so instead of falling over.
 func TestTooManyRequests(t *testing.T) {
 	s := newStage(t)
+	s.broker.Unlimited()
 	const atOnce = 512
 	entered, release := make(chan struct{}, atOnce), make(chan struct{})
 	s.after = func(vault.Reference) { entered <- struct{}{}; <-release }

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -20,7 +21,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -54,8 +57,11 @@ type stage struct {
 	vault   *vaulttest.Reader
 	log     *buffer
 	metrics *prometheus.Registry
-	// tokens says what the API server thinks of each.
+	// tokens says what the API server thinks of each, by the name that token gives it.
 	tokens map[string]authenticationv1.TokenReviewStatus
+	reviews atomic.Int64 // of tokens, by the API server
+	lists   atomic.Int64 // of AzureKeyVaultSecrets
+	broker  *broker.Broker
 	// after, when set, runs after each read of the vault.
 	after func(vault.Reference)
 	// fail makes the API server fail for a kind, by what answers instead.
@@ -71,6 +77,12 @@ func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
+}
+
+func (b *buffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Reset()
 }
 
 func (b *buffer) String() string {
@@ -99,6 +111,34 @@ func review(change ...func(*authenticationv1.TokenReviewStatus)) authenticationv
 		c(&s)
 	}
 	return s
+}
+
+// token has the form of the API server's. The name takes the place of a signature.
+func token(name string, change ...func(map[string]any)) string {
+	claims := map[string]any{
+		"iss": "https://kubernetes.default.svc", "aud": []string{brokerapi.Audience}, "exp": time.Now().Unix() + brokerapi.TokenSeconds,
+		"kubernetes.io": map[string]any{
+			"namespace": "team", "pod": map[string]any{"name": "web", "uid": "web-uid"}, "serviceaccount": map[string]any{"name": "web-account", "uid": "account-uid"},
+		},
+	}
+	for _, c := range change {
+		c(claims)
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(text) + "." + encode([]byte(name))
+}
+
+// nameOf is the name of a token that token made.
+func nameOf(token string) string {
+	name, err := base64.RawURLEncoding.DecodeString(token[strings.LastIndex(token, ".")+1:])
+	if err != nil {
+		return ""
+	}
+	return string(name)
 }
 
 func akvs(namespace, name string, t v2beta1.ObjectType, object string) *v2beta1.AzureKeyVaultSecret {
@@ -147,7 +187,7 @@ func pod() *corev1.Pod {
 	}
 }
 
-func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
+func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 	t.Helper()
 	p := pod()
 	for _, c := range change {
@@ -187,7 +227,8 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 		t.Fatal(err)
 	}
 	source := kube.NewFrom(s.client(t, live...), s.client(t, kept...))
-	s.handler = broker.New(source, s, counts, log).Handler()
+	s.broker = broker.New(source, s, counts, log)
+	s.handler = s.broker.Handler()
 	s.Server = httptest.NewServer(s.handler)
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { s.noLeaks(t) })
@@ -204,7 +245,7 @@ func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, er
 }
 
 // putCertificate adds a version of a self-signed certificate.
-func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
+func putCertificate(t testing.TB, r *vaulttest.Reader, name string) {
 	t.Helper()
 	der, both := pair(t, name)
 	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
@@ -212,7 +253,7 @@ func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
 }
 
 // pair is the DER of a self-signed certificate, and a PEM of it with its key.
-func pair(t *testing.T, name string) ([]byte, []byte) {
+func pair(t testing.TB, name string) ([]byte, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -232,7 +273,7 @@ func pair(t *testing.T, name string) ([]byte, []byte) {
 }
 
 // client is an API server that reviews the stage's tokens.
-func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
+func (s *stage) client(t testing.TB, objects ...client.Object) client.Client {
 	t.Helper()
 	scheme, err := kube.Scheme()
 	if err != nil {
@@ -241,7 +282,8 @@ func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
 			r := o.(*authenticationv1.TokenReview)
-			r.Status = s.tokens[r.Spec.Token]
+			r.Status = s.tokens[nameOf(r.Spec.Token)]
+			s.reviews.Add(1)
 			if len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != brokerapi.Audience {
 				t.Errorf("a review for the audiences %q", r.Spec.Audiences)
 			}
@@ -257,11 +299,18 @@ func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
+		List: func(ctx context.Context, c client.WithWatch, o client.ObjectList, opts ...client.ListOption) error {
+			s.lists.Add(1)
+			if err := s.fail["AzureKeyVaultSecretList"]; err != nil {
+				return err
+			}
+			return c.List(ctx, o, opts...)
+		},
 	}).Build()
 }
 
 // noLeaks looks for values where none should be.
-func (s *stage) noLeaks(t *testing.T) {
+func (s *stage) noLeaks(t testing.TB) {
 	t.Helper()
 	families, err := s.metrics.Gather()
 	if err != nil {
@@ -271,7 +320,7 @@ func (s *stage) noLeaks(t *testing.T) {
 	for _, f := range families {
 		text += f.String()
 	}
-	for _, secret := range []string{canary, "PRIVATE KEY", "good-token"} {
+	for _, secret := range []string{canary, "PRIVATE KEY", strings.Split(token(""), ".")[0]} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q in log or metrics:\n%s", secret, text)
 		}
@@ -310,14 +359,14 @@ func (r reply) pair(certificate, key string) error {
 	return err
 }
 
-// ask asks for a container's values with a token.
-func (s *stage) ask(t *testing.T, token, container string) reply {
+// ask asks for a container's values with the token of a name.
+func (s *stage) ask(t *testing.T, name, container string) reply {
 	t.Helper()
 	body, err := json.Marshal(brokerapi.Request{Container: container})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.send(t, http.MethodPost, "Bearer "+token, string(body))
+	return s.send(t, http.MethodPost, "Bearer "+token(name), string(body))
 }
 
 // respond sends what no HTTP client would.
