@@ -398,6 +398,80 @@ func TestTooManyRequests(t *testing.T) {
 	all.Wait()
 }
 
+// Who names very many AzureKeyVaultSecrets that are not in memory costs the API server
+// one request.
+func TestManyUnknownSecretsCostOneList(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "hopeful")
+	if d := cmp.Diff(map[string]string{"late@azurekeyvault": canary + "=db"}, got.values); d != "" || len(got.absent) != 50 {
+		t.Errorf("status %d, %d absent, -want +got\n%s", got.status, len(got.absent), d)
+	}
+	if n := s.lists.Load(); n != 1 {
+		t.Errorf("%d lists", n)
+	}
+	s.fail["AzureKeyVaultSecretList"] = errBoom
+	if got := s.ask(t, "good", "hopeful"); got.status != http.StatusServiceUnavailable {
+		t.Errorf("without an answer: status %d", got.status)
+	}
+	if got := s.ask(t, "good", "late"); got.status != http.StatusOK || s.lists.Load() != 2 {
+		t.Errorf("one alone: status %d, %d lists", got.status, s.lists.Load())
+	}
+}
+
+func TestAnswersThatNobodyCouldHold(t *testing.T) {
+	s := newStage(t)
+	if got := s.ask(t, "good", "large"); got.status != http.StatusOK || len(got.values["large@azurekeyvault"]) != 3<<20 {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+	got := s.ask(t, "good", "huge")
+	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.failure.Message, "together they have 6144 KiB, and the broker gives 4096 KiB at most") {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+}
+
+// stuck is a client that does not read, until it is released.
+type stuck struct {
+	http.ResponseWriter
+
+	entered, release chan struct{}
+}
+
+func (w stuck) Write(p []byte) (int, error) {
+	w.entered <- struct{}{}
+	<-w.release
+	return len(p), nil
+}
+
+// Large answers that nobody reads use up what is kept for large ones, and no more.
+func TestLargeAnswersShareMemory(t *testing.T) {
+	s := newStage(t)
+	const fit = 7 // of 4 MiB and a few bytes in 32 MiB
+	w := stuck{entered: make(chan struct{}, fit), release: make(chan struct{})}
+	ask := func(w http.ResponseWriter) {
+		r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, strings.NewReader(`{"container":"large"}`))
+		r.Header.Set("Authorization", "Bearer "+token("good"))
+		s.handler.ServeHTTP(w, r)
+	}
+	var all sync.WaitGroup
+	for range fit {
+		all.Go(func() { ask(stuck{httptest.NewRecorder(), w.entered, w.release}) })
+	}
+	for range fit {
+		<-w.entered
+	}
+	if got := s.ask(t, "good", "large"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
+		t.Errorf("one more: status %d", got.status)
+	}
+	if got := s.ask(t, "good", "app"); got.status != http.StatusOK {
+		t.Errorf("a small one: status %d", got.status)
+	}
+	close(w.release)
+	all.Wait()
+	if got := s.ask(t, "good", "large"); got.status != http.StatusOK {
+		t.Errorf("afterwards: status %d", got.status)
+	}
+}
+
 // trickle is a body that does not come.
 type trickle struct{ entered, release chan struct{} }
 

@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -58,7 +59,7 @@ type stage struct {
 	log     *buffer
 	metrics *prometheus.Registry
 	// tokens says what the API server thinks of each, by the name that token gives it.
-	tokens map[string]authenticationv1.TokenReviewStatus
+	tokens  map[string]authenticationv1.TokenReviewStatus
 	reviews atomic.Int64 // of tokens, by the API server
 	lists   atomic.Int64 // of AzureKeyVaultSecrets
 	broker  *broker.Broker
@@ -158,6 +159,16 @@ func env(pairs ...string) []corev1.EnvVar {
 	return out
 }
 
+// hopeful names many AzureKeyVaultSecrets that do not exist, and one that has just
+// been created.
+func hopeful() []corev1.EnvVar {
+	all := env("A", "late@azurekeyvault")
+	for i := range 50 {
+		all = append(all, env(fmt.Sprintf("V%d", i), fmt.Sprintf("no%d@azurekeyvault;optional", i))...)
+	}
+	return all
+}
+
 func pod() *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "web", UID: "web-uid"},
@@ -175,6 +186,9 @@ func pod() *corev1.Pod {
 				{Name: "pair", Env: env("CERT", "tls@azurekeyvault", "RAW", "tls@azurekeyvault?raw")},
 				{Name: "kept", Env: env("CERT", "kept@azurekeyvault?tls.crt", "KEY", "kept@azurekeyvault?tls.key")},
 				{Name: "no-entry", Env: env("A", "many@azurekeyvault?port", "B", "many@azurekeyvault?host")},
+				{Name: "large", Env: env("A", "large@azurekeyvault")},
+				{Name: "huge", Env: env("A", "large@azurekeyvault", "B", "large2@azurekeyvault")},
+				{Name: "hopeful", Env: hopeful()},
 				{Name: "late", Env: env("A", "late@azurekeyvault")},
 				{Name: "inline", Env: env("A", "p://u:<db@azurekeyvault>@h/<late@azurekeyvault>", "B", "db@azurekeyvault", "C", "ops@@azurekeyvault")},
 				{Name: "optional", Env: env("A", "nosuch@azurekeyvault?x;optional", "B", "<gone@azurekeyvault;default=x>", "C", "db@azurekeyvault;optional", "D", "many@azurekeyvault?port;default=")},
@@ -201,6 +215,7 @@ func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 		fail:    map[string]error{},
 	}
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: secret.New([]byte(canary + "=db"))})
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "large"}, vault.Object{Value: secret.New(make([]byte, 3<<20))})
 	putCertificate(t, s.vault, "tls")
 	_, file := pair(t, "kept")
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "kept"}, vault.Object{Value: secret.New(file)})
@@ -217,6 +232,7 @@ func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 		akvs("team", "tls", v2beta1.ObjectCertificate, "tls"),
 		many, akvs("team", "key", v2beta1.ObjectKey, "key"),
 		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), akvs("team", "login", v2beta1.ObjectSecret, "login"),
+		akvs("team", "large", v2beta1.ObjectSecret, "large"), akvs("team", "large2", v2beta1.ObjectSecret, "large"),
 		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
 		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
 	}
