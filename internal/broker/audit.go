@@ -66,12 +66,12 @@ func (b *Broker) audit(ctx context.Context, o outcome, elapsed time.Duration) {
 // claimed is what a token says that nobody confirmed, under keys of its own so that
 // no query takes it for the truth.
 func claimed(c grant.Claim) slog.Attr {
-	return slog.Group(keyClaimed,
+	return slog.Attr{Key: keyClaimed, Value: slog.GroupValue(
 		slog.String(telemetry.KeyNamespace, c.Namespace),
 		slog.String(keyServiceAccount, c.ServiceAccount),
 		slog.String(telemetry.KeyPod, c.Pod),
 		slog.String(keyPodUID, c.UID),
-	)
+	)}
 }
 
 func address(a netip.Addr) string {

@@ -97,8 +97,8 @@ func TestAudit(t *testing.T) {
 		"Denied":      {nil, asking("good", "nosuch"), known(members{"result": "denied", "rule": "NoSuchContainer", "container": "nosuch"})},
 		"Rejected":    {nil, asking("bad", "app"), audited(members{"result": "unauthenticated", "rule": "TokenRejected", "container": "app", "claimed": claim})},
 		"Screened":    {nil, asking("good", "app", func(c members) { c["exp"] = 1 }), audited(members{"result": "unauthenticated", "rule": "TokenExpired", "container": "app", "claimed": claim})},
-		"NoToken":     {nil, func(t *testing.T, s *stage) { s.send(t, http.MethodPost, "", "{}") }, audited(members{"result": "unauthenticated", "rule": "TokenMalformed"})},
-		"BadRequest":  {nil, func(t *testing.T, s *stage) { s.send(t, http.MethodPost, "Bearer "+token("good"), "x") }, audited(members{"result": "bad_request"})},
+		"NoToken":     {nil, sending("", "{}"), audited(members{"result": "unauthenticated", "rule": "TokenMalformed"})},
+		"BadRequest":  {nil, sending("Bearer "+token("good"), "x"), audited(members{"result": "bad_request"})},
 		"NoReview":    {func(s *stage) { s.fail["TokenReview"] = errBoom }, asking("good", "app"), audited(members{"result": "unavailable", "container": "app", "claimed": claim})},
 		"NoPod":       {func(s *stage) { s.fail["Pod"] = errBoom }, asking("good", "app"), known(members{"result": "unavailable", "container": "app"})},
 		"PanicInside": {func(s *stage) { s.fail["Pod"] = panicking{} }, asking("good", "app"), audited(members{"result": "failed"})},
@@ -117,8 +117,13 @@ func TestAudit(t *testing.T) {
 }
 
 func asking(name, container string, change ...func(members)) func(*testing.T, *stage) {
+	return sending("Bearer "+token(name, change...), `{"container":"`+container+`"}`)
+}
+
+func sending(authorization, body string) func(*testing.T, *stage) {
 	return func(t *testing.T, s *stage) {
-		s.send(t, http.MethodPost, "Bearer "+token(name, change...), `{"container":"`+container+`"}`)
+		t.Helper()
+		s.send(t, http.MethodPost, authorization, body)
 	}
 }
 

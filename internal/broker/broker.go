@@ -42,14 +42,14 @@ const (
 	// answerWithin is less than the wrapper waits, so that it hears why.
 	answerWithin = brokerapi.RequestTimeout - 5*time.Second
 
-	// maxRequests at once; what is above is told to come again. While it asks and
-	// reads, a request holds its pod, and objects that it shares with others.
+	// maxRequests at once; what is above is told to come again.
 	maxRequests = 512
 
-	// maxAnswers is how many bytes of large answers may be on their way. Small ones
-	// fit into the kernel's buffers and wait for no reader.
-	maxAnswers  = 32 << 20
-	smallAnswer = 64 << 10
+	// maxHeld is how many bytes large environments and large answers may take
+	// together. Small ones are not counted: 512 environments of them are as much
+	// again, and answers fit into the kernel's buffers and wait for no reader.
+	maxHeld = 32 << 20
+	small   = 64 << 10
 
 	// readsAtOnce per request. One container's variables rarely name more.
 	readsAtOnce = 8
@@ -67,16 +67,16 @@ type Broker struct {
 	limits  *limits
 	slots   chan struct{}
 	hands   chan struct{} // render: more than there are processors would only take memory
-	answers *semaphore.Weighted
+	memory  *semaphore.Weighted
 }
 
 // New hands a broker its parts.
 func New(cluster Cluster, reader vault.Reader, metrics *Metrics, log *slog.Logger) *Broker {
 	return &Broker{
 		cluster: cluster, vault: reader, log: log, metrics: metrics, limits: newLimits(),
-		slots:   make(chan struct{}, maxRequests),
-		hands:   make(chan struct{}, runtime.GOMAXPROCS(0)),
-		answers: semaphore.NewWeighted(maxAnswers),
+		slots:  make(chan struct{}, maxRequests),
+		hands:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		memory: semaphore.NewWeighted(maxHeld),
 	}
 }
 
@@ -92,7 +92,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 	defer cancel()
 	o := b.guarded(w, r.WithContext(ctx))
-	defer b.answers.Release(o.weight)
+	defer b.memory.Release(o.weight)
 	o.write(w)
 	elapsed := time.Since(began)
 	b.metrics.answered(o.result, elapsed)
@@ -155,6 +155,11 @@ func (b *Broker) respond(ctx context.Context, q request) outcome {
 	if !verdict.Allowed {
 		return denied(verdict)
 	}
+	weight, ok := b.hold(environment(verdict)) // until the vault has answered
+	if !ok {
+		return busy(verdict)
+	}
+	defer b.memory.Release(weight)
 	secrets, err := b.cluster.Secrets(ctx, caller.Namespace, grant.Names(verdict.Variables))
 	if err != nil {
 		return b.noAPIServer(ctx, verdict, err)
@@ -187,12 +192,28 @@ func (b *Broker) render(ctx context.Context, verdict grant.Verdict, needs []gran
 // granted is the answer, if there is room for it.
 func (b *Broker) granted(verdict grant.Verdict, values grant.Values) outcome {
 	o := granted(verdict, values)
-	if size := int64(len(o.body)); size > smallAnswer {
-		if !b.answers.TryAcquire(size) {
-			clear(o.body)
-			return busy(verdict)
-		}
-		o.weight = size
+	weight, ok := b.hold(len(o.body))
+	if !ok {
+		clear(o.body)
+		return busy(verdict)
 	}
+	o.weight = weight
 	return o
+}
+
+// hold takes what something of this size weighs, if there is as much.
+func (b *Broker) hold(size int) (int64, bool) {
+	if size <= small {
+		return 0, true
+	}
+	return int64(size), b.memory.TryAcquire(int64(size))
+}
+
+// environment is the size of the texts with placeholders.
+func environment(v grant.Verdict) int {
+	size := 0
+	for _, variable := range v.Variables {
+		size += len(variable.Text)
+	}
+	return size
 }

@@ -472,6 +472,36 @@ func TestLargeAnswersShareMemory(t *testing.T) {
 	}
 }
 
+// Pods with very much text cannot hold the broker's memory while a vault is slow.
+func TestLargeEnvironmentsShareMemory(t *testing.T) {
+	s := newStage(t, func(p *corev1.Pod) { // with more than an API server would keep
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "wordy", Env: env("A", strings.Repeat("x", 5<<20)+"<db@azurekeyvault>")})
+	})
+	const fit = 6 // of 5 MiB in 32 MiB
+	entered, release := make(chan struct{}, fit), make(chan struct{})
+	s.after = func(vault.Reference) { entered <- struct{}{}; <-release }
+	var all sync.WaitGroup
+	for range fit {
+		all.Go(func() {
+			if got := s.ask(t, "good", "wordy"); got.status != http.StatusOK {
+				t.Errorf("status %d", got.status)
+			}
+		})
+	}
+	for range fit {
+		<-entered
+	}
+	if got := s.ask(t, "good", "wordy"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
+		t.Errorf("one more: status %d", got.status)
+	}
+	close(release)
+	all.Wait()
+	s.after = nil
+	if got := s.ask(t, "good", "wordy"); got.status != http.StatusOK {
+		t.Errorf("afterwards: status %d", got.status)
+	}
+}
+
 // trickle is a body that does not come.
 type trickle struct{ entered, release chan struct{} }
 

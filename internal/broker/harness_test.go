@@ -201,8 +201,8 @@ func pod() *corev1.Pod {
 	}
 }
 
-func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
-	t.Helper()
+func newStage(tb testing.TB, change ...func(*corev1.Pod)) *stage {
+	tb.Helper()
 	p := pod()
 	for _, c := range change {
 		c(p)
@@ -216,8 +216,8 @@ func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 	}
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: secret.New([]byte(canary + "=db"))})
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "large"}, vault.Object{Value: secret.New(make([]byte, 3<<20))})
-	putCertificate(t, s.vault, "tls")
-	_, file := pair(t, "kept")
+	putCertificate(tb, s.vault, "tls")
+	_, file := pair(tb, "kept")
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "kept"}, vault.Object{Value: secret.New(file)})
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "login"}, vault.Object{Value: secret.New([]byte("me:" + canary))})
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "many"},
@@ -227,11 +227,13 @@ func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 	many := akvs("team", "many", v2beta1.ObjectMultiKeyValue, "many")
 	many.Spec.Vault.Object.ContentType = v2beta1.ContentJSON
 
+	login := akvs("team", "login", v2beta1.ObjectSecret, "login") // which has an output too
+	login.Spec.Output.Secret = &v2beta1.SecretOutput{Name: "login", Type: string(corev1.SecretTypeBasicAuth)}
 	kept := []client.Object{
 		akvs("team", "db", v2beta1.ObjectSecret, "db"),
 		akvs("team", "tls", v2beta1.ObjectCertificate, "tls"),
 		many, akvs("team", "key", v2beta1.ObjectKey, "key"),
-		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), akvs("team", "login", v2beta1.ObjectSecret, "login"),
+		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), login,
 		akvs("team", "large", v2beta1.ObjectSecret, "large"), akvs("team", "large2", v2beta1.ObjectSecret, "large"),
 		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
 		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
@@ -240,14 +242,14 @@ func newStage(t testing.TB, change ...func(*corev1.Pod)) *stage {
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	counts, err := broker.NewMetrics(s.metrics)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	source := kube.NewFrom(s.client(t, live...), s.client(t, kept...))
+	source := kube.NewFrom(s.client(tb, live...), s.client(tb, kept...))
 	s.broker = broker.New(source, s, counts, log)
 	s.handler = s.broker.Handler()
 	s.Server = httptest.NewServer(s.handler)
-	t.Cleanup(s.Close)
-	t.Cleanup(func() { s.noLeaks(t) })
+	tb.Cleanup(s.Close)
+	tb.Cleanup(func() { s.noLeaks(tb) })
 	return s
 }
 
@@ -261,28 +263,28 @@ func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, er
 }
 
 // putCertificate adds a version of a self-signed certificate.
-func putCertificate(t testing.TB, r *vaulttest.Reader, name string) {
-	t.Helper()
-	der, both := pair(t, name)
+func putCertificate(tb testing.TB, r *vaulttest.Reader, name string) {
+	tb.Helper()
+	der, both := pair(tb, name)
 	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
 		vault.Object{Certificate: der, Value: secret.New(both), ContentType: "application/x-pem-file"})
 }
 
 // pair is the DER of a self-signed certificate, and a PEM of it with its key.
-func pair(t testing.TB, name string) ([]byte, []byte) {
-	t.Helper()
+func pair(tb testing.TB, name string) ([]byte, []byte) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return der, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)

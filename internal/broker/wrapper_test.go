@@ -78,15 +78,11 @@ func TestWrapperRepeatsTheBroker(t *testing.T) {
 		says             string
 	}{
 		"Unauthenticated": {"bad", "init", nil, "the token is not a valid one of a pod for the broker"},
-		"Limited": {"good", "init", func(s *stage) {
-			for range 300 {
-				s.ask(t, "good", "idle")
-			}
-		}, "the broker does not answer this request just now: too many requests come from this pod"},
-		"Denied":       {"good", "nosuch", nil, "the broker refuses this container: the pod has no such container or init container"},
-		"BadContainer": {"good", "no such", nil, "the request is not"},
-		"NoSecret":     {"good", "foreign", nil, "A (AzureKeyVaultSecretNotFound): there is no AzureKeyVaultSecret theirs in the pod's namespace"},
-		"BadQuery":     {"good", "unknown", nil, "B (PlaceholderQueryInvalid): AzureKeyVaultSecret db: "},
+		"Limited":         {"good", "init", func(s *stage) { s.broker.HoldPods() }, "the broker does not answer this request just now: too many requests come from this pod"},
+		"Denied":          {"good", "nosuch", nil, "the broker refuses this container: the pod has no such container or init container"},
+		"BadContainer":    {"good", "no such", nil, "the request is not"},
+		"NoSecret":        {"good", "foreign", nil, "A (AzureKeyVaultSecretNotFound): there is no AzureKeyVaultSecret theirs in the pod's namespace"},
+		"BadQuery":        {"good", "unknown", nil, "B (PlaceholderQueryInvalid): AzureKeyVaultSecret db: "},
 		"Forbidden": {
 			"good", "init", func(s *stage) { s.vault.Fail(vault.Reference{}, vault.ErrForbidden) },
 			"PASSWORD (VaultForbidden): secret db in vault my-kv: the identity may not read this object",

@@ -68,7 +68,7 @@ type claims struct {
 		Namespace      string `json:"namespace"`
 		Pod            object `json:"pod"`
 		ServiceAccount object `json:"serviceaccount"`
-	} `json:"kubernetes.io"`
+	} `json:"kubernetes.io"` //nolint:tagliatelle // the name is Kubernetes'
 }
 
 type object struct {
