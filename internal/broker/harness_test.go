@@ -291,11 +291,11 @@ func pair(tb testing.TB, name string) ([]byte, []byte) {
 }
 
 // client is an API server that reviews the stage's tokens.
-func (s *stage) client(t testing.TB, objects ...client.Object) client.Client {
-	t.Helper()
+func (s *stage) client(tb testing.TB, objects ...client.Object) client.Client {
+	tb.Helper()
 	scheme, err := kube.Scheme()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
@@ -303,7 +303,7 @@ func (s *stage) client(t testing.TB, objects ...client.Object) client.Client {
 			r.Status = s.tokens[nameOf(r.Spec.Token)]
 			s.reviews.Add(1)
 			if len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != brokerapi.Audience {
-				t.Errorf("a review for the audiences %q", r.Spec.Audiences)
+				tb.Errorf("a review for the audiences %q", r.Spec.Audiences)
 			}
 			return s.fail["TokenReview"]
 		},
@@ -328,11 +328,11 @@ func (s *stage) client(t testing.TB, objects ...client.Object) client.Client {
 }
 
 // noLeaks looks for values where none should be.
-func (s *stage) noLeaks(t testing.TB) {
-	t.Helper()
+func (s *stage) noLeaks(tb testing.TB) {
+	tb.Helper()
 	families, err := s.metrics.Gather()
 	if err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	text := s.log.String()
 	for _, f := range families {
@@ -340,7 +340,7 @@ func (s *stage) noLeaks(t testing.TB) {
 	}
 	for _, secret := range []string{canary, "PRIVATE KEY", strings.Split(token(""), ".")[0]} {
 		if strings.Contains(text, secret) {
-			t.Errorf("%q in log or metrics:\n%s", secret, text)
+			tb.Errorf("%q in log or metrics:\n%s", secret, text)
 		}
 	}
 }

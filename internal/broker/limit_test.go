@@ -64,6 +64,7 @@ const bad = "Bearer none"
 
 func TestSourceLimit(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		s.until(t, 2000, "SourceLimit", func(int) *httptest.ResponseRecorder { return s.from("10.0.0.1:1", bad) })
 		if got := s.from("10.0.0.2:1", bad); got.Code != http.StatusUnauthorized {
 			t.Errorf("the neighbour is held too: %d", got.Code)
@@ -78,6 +79,7 @@ func TestSourceLimit(t *testing.T) {
 // in both notations.
 func TestSourceLimitOfNeighbours(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		s.until(t, 2000, "SourceLimit", func(i int) *httptest.ResponseRecorder { return s.from(fmt.Sprintf("[fd00:0:0:1::%x]:1", i), bad) })
 		if got := s.from("[fd00:0:0:2::1]:1", bad); got.Code != http.StatusUnauthorized {
 			t.Errorf("the next network is held too: %d", got.Code)
@@ -92,6 +94,7 @@ func TestSourceLimitOfNeighbours(t *testing.T) {
 // Who guesses tokens may do so ten times a second, and still nobody is shut out for long.
 func TestSourceLimitOfRejectedTokens(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		guess := func(int) *httptest.ResponseRecorder { return s.from("10.0.0.1:1", "Bearer "+token("bad")) }
 		s.until(t, 200, "SourceLimit", guess)
 		if n := s.reviews.Load(); n != 200 {
@@ -105,6 +108,7 @@ func TestSourceLimitOfRejectedTokens(t *testing.T) {
 
 func TestPodLimit(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		s.tokens["other"] = of("team", "other-uid")
 		s.until(t, 200, "PodLimit", func(int) *httptest.ResponseRecorder { return s.from("10.0.0.1:1", "Bearer "+token("good")) })
 		if got := s.from("10.0.0.1:1", "Bearer "+token("other")); got.Code == http.StatusTooManyRequests {
@@ -119,6 +123,7 @@ func TestPodLimit(t *testing.T) {
 // Nobody can use up a pod's limit by claiming to be it.
 func TestPodLimitIsOfWhoIsConfirmed(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		for range 300 {
 			if got := s.from("10.0.0.1:1", "Bearer "+token("forged")); got.Code == http.StatusOK {
 				t.Fatal("answered")
@@ -132,6 +137,7 @@ func TestPodLimitIsOfWhoIsConfirmed(t *testing.T) {
 
 func TestNamespaceLimit(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		for i := range 20 {
 			s.tokens[strconv.Itoa(i)] = of("team", "uid-"+strconv.Itoa(i))
 		}
@@ -153,6 +159,7 @@ func TestNamespaceLimit(t *testing.T) {
 // The log is not flooded: each second one line about a key speaks for all.
 func TestHeldRequestsShareALine(t *testing.T) {
 	in(t, func(t *testing.T, s *stage) {
+		t.Helper()
 		s.until(t, 2000, "SourceLimit", func(int) *httptest.ResponseRecorder { return s.from("10.0.0.1:1", bad) })
 		for range 50 {
 			s.from("10.0.0.1:1", bad)

@@ -209,16 +209,20 @@ func TestBrokerKnowsPods(t *testing.T) {
 	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	stories := map[string]func(t *testing.T){
 		"OtherAudience": func(t *testing.T) {
+			t.Helper()
 			c.refuses(t, c.token(t, live, func(s *spec) { s.Audiences = []string{"somebody-else"} }), "app", "TokenOfOtherAudience")
 			c.succeeds(t, c.token(t, live, func(s *spec) { s.Audiences = append(s.Audiences, "somebody-else") }))
 		},
 		"APIServersToken": func(t *testing.T) {
+			t.Helper()
 			c.refuses(t, c.token(t, live, func(s *spec) { s.Audiences = nil }), "app", "TokenOfOtherAudience")
 		},
 		"NotBound": func(t *testing.T) {
+			t.Helper()
 			c.refuses(t, c.token(t, live, func(s *spec) { s.BoundObjectRef = nil }), "app", "TokenNotBound")
 		},
 		"Expired": func(t *testing.T) {
+			t.Helper()
 			// The key is the right one, and the end alone is wrong.
 			c.succeeds(t, forged(t, good, jwt.MapClaims{"jti": "another"}))
 			c.refuses(t, forged(t, good, jwt.MapClaims{"iat": ago(time.Hour), "nbf": ago(time.Hour), "exp": ago(50 * time.Minute)}), "app", "TokenExpired")
@@ -226,16 +230,19 @@ func TestBrokerKnowsPods(t *testing.T) {
 			c.refuses(t, forged(t, good, jwt.MapClaims{"iat": ago(time.Hour), "nbf": ago(time.Hour), "exp": ago(90 * time.Second)}), "app", "TokenRejected")
 		},
 		"Forged": func(t *testing.T) {
+			t.Helper()
 			parts, other := strings.Split(good, "."), strings.Split(c.token(t, c.create(t, "other-signature")), ".")
 			c.refuses(t, parts[0]+"."+parts[1]+"."+other[2], "app", "TokenRejected")
 			c.refuses(t, parts[0]+"."+parts[1]+"."+strings.Repeat("A", len(parts[2])), "app", "TokenRejected")
 			c.refuses(t, "abc", "app", "TokenMalformed")
 		},
 		"OtherPodsName": func(t *testing.T) { // even with the cluster's key nobody is a pod that does not exist
+			t.Helper()
 			claims := map[string]any{"namespace": c.ns, "pod": map[string]string{"name": "live", "uid": "else"}, "serviceaccount": map[string]string{"name": "web", "uid": "else"}}
 			c.refuses(t, forged(t, good, jwt.MapClaims{"kubernetes.io": claims}), "app", "TokenRejected")
 		},
 		"Deleted": func(t *testing.T) {
+			t.Helper()
 			pod := c.create(t, "deleted")
 			token := c.token(t, pod)
 			c.succeeds(t, token)
@@ -249,6 +256,7 @@ func TestBrokerKnowsPods(t *testing.T) {
 			c.refuses(t, token, "app", "TokenRejected")
 		},
 		"Recreated": func(t *testing.T) {
+			t.Helper()
 			pod := c.create(t, "again")
 			token := c.token(t, pod)
 			c.succeeds(t, token)
@@ -257,6 +265,7 @@ func TestBrokerKnowsPods(t *testing.T) {
 			c.refuses(t, token, "app", "PodReplaced", "TokenRejected")
 		},
 		"Finished": func(t *testing.T) {
+			t.Helper()
 			for _, phase := range []corev1.PodPhase{corev1.PodRunning, corev1.PodSucceeded, corev1.PodFailed} {
 				pod := c.create(t, "is-"+strings.ToLower(string(phase)))
 				token := c.token(t, pod)
@@ -272,6 +281,7 @@ func TestBrokerKnowsPods(t *testing.T) {
 			}
 		},
 		"Terminating": func(t *testing.T) {
+			t.Helper()
 			pod := c.create(t, "terminating")
 			token := c.token(t, pod)
 			remove(t, pod, 600)
@@ -331,6 +341,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 	}
 	stories := map[string]func(t *testing.T){
 		"InventedContainer": func(t *testing.T) {
+			t.Helper()
 			for _, name := range []string{"nobody", "App", "app ", "app/../app", ""} {
 				if values, _ := c.ask(t, token, name); values != nil {
 					t.Errorf("%q: %d values", name, len(values))
@@ -338,11 +349,13 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			}
 		},
 		"OtherNamespace": func(t *testing.T) {
+			t.Helper()
 			if values, rule := c.ask(t, token, "reaching"); values != nil || rule != "OwnPod" {
 				t.Errorf("%d values, rule %s", len(values), rule)
 			}
 		},
 		"ConfigMapChanged": func(t *testing.T) {
+			t.Helper()
 			nothing(t, "referring")
 			settings.Data = map[string]string{"A": "mine@azurekeyvault", "B": "<mine@azurekeyvault>", "C": "mine@azurekeyvault"}
 			if err := admin.Update(t.Context(), settings); err != nil {
@@ -351,6 +364,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			nothing(t, "referring")
 		},
 		"Annotations": func(t *testing.T) {
+			t.Helper()
 			pod.Annotations = map[string]string{
 				"inject.env-injector.spv.no/referring": "mine@azurekeyvault", "entrypoint.env-injector.spv.no/referring": `["mine@azurekeyvault"]`,
 				"exec.env-injector.spv.no/referring": "all", "ENV_INJECTOR_FOR_A": "mine@azurekeyvault",
@@ -361,6 +375,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			nothing(t, "referring")
 		},
 		"EphemeralContainer": func(t *testing.T) {
+			t.Helper()
 			pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: "debugger", Image: "registry.example/sh:1", Env: []corev1.EnvVar{{Name: "A", Value: "mine@azurekeyvault"}},
 			}})
@@ -370,6 +385,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			c.refuses(t, token, "debugger", "NoSuchContainer")
 		},
 		"SpecOfALivePod": func(t *testing.T) { // upon this the others rest
+			t.Helper()
 			changed := pod.DeepCopy()
 			changed.Spec.Containers[1].Env = []corev1.EnvVar{{Name: "A", Value: "mine@azurekeyvault"}}
 			if err := admin.Update(t.Context(), changed); !apierrors.IsInvalid(err) {
