@@ -117,6 +117,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			served(t, s.handler, func(t *testing.T, w *wire, trust *tls.Config) {
+				t.Helper()
 				conn := w.dial("10.0.0.1")
 				if tc.secure {
 					conn = tls.Client(conn, trust)
@@ -134,6 +135,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 func TestTricklesAreCutOff(t *testing.T) {
 	s := newStage(t)
 	served(t, s.handler, func(t *testing.T, w *wire, trust *tls.Config) {
+		t.Helper()
 		conn := tls.Client(w.dial("10.0.0.1"), trust)
 		defer func() { _ = conn.Close() }()
 		began := time.Now()
@@ -153,6 +155,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 		broker.Answer(w, make([]byte, 1<<20))
 	})
 	served(t, large, func(t *testing.T, w *wire, trust *tls.Config) {
+		t.Helper()
 		conn := tls.Client(w.dial("10.0.0.1"), trust)
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -169,6 +172,7 @@ func TestOnlyTLS13(t *testing.T) {
 	s := newStage(t)
 	for version, ok := range map[uint16]bool{tls.VersionTLS12: false, tls.VersionTLS13: true} {
 		served(t, s.handler, func(t *testing.T, w *wire, trust *tls.Config) {
+			t.Helper()
 			trust.MaxVersion = version
 			conn := tls.Client(w.dial("10.0.0.1"), trust)
 			if err := conn.HandshakeContext(t.Context()); (err == nil) != ok {
@@ -182,6 +186,7 @@ func TestOnlyTLS13(t *testing.T) {
 func TestOversizedHeaders(t *testing.T) {
 	s := newStage(t)
 	served(t, s.handler, func(t *testing.T, w *wire, trust *tls.Config) {
+		t.Helper()
 		conn := tls.Client(w.dial("10.0.0.1"), trust)
 		defer func() { _ = conn.NetConn().Close() }()
 		go func() {
@@ -202,6 +207,7 @@ func TestOversizedHeaders(t *testing.T) {
 func TestConnectionsAreCounted(t *testing.T) {
 	s := newStage(t)
 	served(t, s.handler, func(t *testing.T, w *wire, trust *tls.Config) {
+		t.Helper()
 		speaks := func(address string) error {
 			conn := tls.Client(w.dial(address), trust)
 			defer func() { _ = conn.NetConn().Close() }()
