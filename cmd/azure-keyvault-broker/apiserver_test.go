@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -68,6 +69,7 @@ func apiServer(t *testing.T) string {
 		Spec: corev1.PodSpec{ServiceAccountName: "account", Containers: []corev1.Container{
 			{Name: "idle"}, {Name: "app", Env: []corev1.EnvVar{{Name: "A", Value: "db@azurekeyvault"}}},
 		}},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	})
 	mux.HandleFunc("POST /apis/authentication.k8s.io/v1/tokenreviews", reviewToken)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -95,6 +97,14 @@ func watch(w http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
+// token has the form of the API server's. The name takes the place of a signature.
+func token(name string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	claims := `{"iss":"https://kubernetes.default.svc","aud":["` + brokerapi.Audience + `"],"exp":4000000000,"kubernetes.io":{"namespace":"team",` +
+		`"pod":{"name":"web","uid":"web-uid"},"serviceaccount":{"name":"account","uid":"account-uid"}}}`
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(claims)) + "." + encode([]byte(name))
+}
+
 func reviewToken(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	review := &authenticationv1.TokenReview{}
@@ -105,7 +115,7 @@ func reviewToken(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no review", http.StatusBadRequest)
 		return
 	}
-	if review.Spec.Token == "good" && strings.Join(review.Spec.Audiences, " ") == brokerapi.Audience {
+	if review.Spec.Token == token("good") && strings.Join(review.Spec.Audiences, " ") == brokerapi.Audience {
 		review.TypeMeta = metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "TokenReview"}
 		review.Status = authenticationv1.TokenReviewStatus{
 			Authenticated: true, Audiences: review.Spec.Audiences,

@@ -173,10 +173,10 @@ func TestRunServes(t *testing.T) {
 		status, _ := fetch(t, nil, http.MethodGet, health+"/readyz", "", "")
 		return status == http.StatusOK
 	})
-	if status, text := fetch(t, first, http.MethodPost, values, "good", `{"container":"idle"}`); status != http.StatusOK || text != "{\"values\":{}}\n" {
+	if status, text := fetch(t, first, http.MethodPost, values, token("good"), `{"container":"idle"}`); status != http.StatusOK || text != "{\"values\":{}}\n" {
 		t.Errorf("a container without placeholders: %d %s", status, text)
 	}
-	if status, text := fetch(t, first, http.MethodPost, values, "bad", `{"container":"idle"}`); status != http.StatusUnauthorized {
+	if status, text := fetch(t, first, http.MethodPost, values, token("bad"), `{"container":"idle"}`); status != http.StatusUnauthorized {
 		t.Errorf("a bad token: %d %s", status, text)
 	}
 	if status, text := fetch(t, nil, http.MethodGet, health+"/metrics", "", ""); status != http.StatusOK || !strings.Contains(text, `akv2k8s_broker_requests_total{result="answered"} 1`) {
@@ -185,10 +185,10 @@ func TestRunServes(t *testing.T) {
 
 	second := newCertificate(t, dir, 2)
 	await(t, "the new certificate", func() bool {
-		status, _ := fetch(t, second, http.MethodPost, values, "good", `{"container":"idle"}`)
+		status, _ := fetch(t, second, http.MethodPost, values, token("good"), `{"container":"idle"}`)
 		return status == http.StatusOK
 	})
-	if status, _ := fetch(t, first, http.MethodPost, values, "good", `{"container":"idle"}`); status != 0 {
+	if status, _ := fetch(t, first, http.MethodPost, values, token("good"), `{"container":"idle"}`); status != 0 {
 		t.Error("the old certificate is still served")
 	}
 

@@ -15,8 +15,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -32,16 +34,22 @@ type Cluster interface {
 	Caller(ctx context.Context, token string) (grant.Caller, error)
 	// Pod must be the pod as it is now, not as it was a while ago.
 	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
-	Secret(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error)
+	// Secrets returns those of the names that exist, by name.
+	Secrets(ctx context.Context, namespace string, names []string) (map[string]*v2beta1.AzureKeyVaultSecret, error)
 }
 
 const (
 	// answerWithin is less than the wrapper waits, so that it hears why.
 	answerWithin = brokerapi.RequestTimeout - 5*time.Second
 
-	// maxRequests at once. A request holds a few hundred kilobytes at most, so
-	// this is a bound on memory; what is above is told to come again.
+	// maxRequests at once; what is above is told to come again.
 	maxRequests = 512
+
+	// maxHeld is how many bytes large environments and large answers may take
+	// together. Small ones are not counted: 512 environments of them are as much
+	// again, and answers fit into the kernel's buffers and wait for no reader.
+	maxHeld = 32 << 20
+	small   = 64 << 10
 
 	// readsAtOnce per request. One container's variables rarely name more.
 	readsAtOnce = 8
@@ -50,18 +58,26 @@ const (
 	comeAgain = 3 * time.Second
 )
 
-// Broker answers requests. It keeps nothing between them.
+// Broker answers requests. Between them it keeps nothing but who asked how often.
 type Broker struct {
 	cluster Cluster
 	vault   vault.Reader
 	log     *slog.Logger
 	metrics *Metrics
+	limits  *limits
 	slots   chan struct{}
+	hands   chan struct{} // render: more than there are processors would only take memory
+	memory  *semaphore.Weighted
 }
 
 // New hands a broker its parts.
 func New(cluster Cluster, reader vault.Reader, metrics *Metrics, log *slog.Logger) *Broker {
-	return &Broker{cluster: cluster, vault: reader, log: log, metrics: metrics, slots: make(chan struct{}, maxRequests)}
+	return &Broker{
+		cluster: cluster, vault: reader, log: log, metrics: metrics, limits: newLimits(),
+		slots:  make(chan struct{}, maxRequests),
+		hands:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		memory: semaphore.NewWeighted(maxHeld),
+	}
 }
 
 // Handler serves brokerapi.ValuesPath.
@@ -76,6 +92,7 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerWithin)
 	defer cancel()
 	o := b.guarded(w, r.WithContext(ctx))
+	defer b.memory.Release(o.weight)
 	o.write(w)
 	elapsed := time.Since(began)
 	b.metrics.answered(o.result, elapsed)
@@ -84,44 +101,66 @@ func (b *Broker) serve(w http.ResponseWriter, r *http.Request) {
 
 // guarded keeps a panic from ending the process, and its value from being seen:
 // it may have to do with what was being rendered.
-//
-// The request is read before it takes a slot: whoever sends one slowly must not
-// keep others from theirs.
 func (b *Broker) guarded(w http.ResponseWriter, r *http.Request) (o outcome) { //nolint:nonamedreturns // recover can speak through a named result only
+	source := sourceOf(r.RemoteAddr)
 	defer func() {
 		if recover() != nil {
 			b.log.Error("a request ended in a panic", "stack", stack())
 			o = failed()
 		}
+		o.source = source
 	}()
-	token, container, refusal := parse(w, r)
-	if refusal != nil {
-		return *refusal
+	if h := b.limits.sources.take(neighbourhood(source), time.Now()); h != nil {
+		return limited(grant.Verdict{}, *h)
 	}
+	q, refusal := parse(w, r)
+	if refusal == nil {
+		answer := b.seated(r.Context(), q)
+		refusal = &answer
+	}
+	o = *refusal
+	o.claim, o.verdict.Container = q.claim, q.container
+	if o.verdict.Rule == grant.RuleTokenRejected {
+		b.limits.sources.charge(neighbourhood(source), rejectedCosts, time.Now())
+	}
+	return o
+}
+
+// seated is for requests that were read to their end: whoever sends one slowly must
+// not keep others from their slots.
+func (b *Broker) seated(ctx context.Context, q request) outcome {
 	select {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
-		return b.respond(r.Context(), token, container)
+		return b.respond(ctx, q)
 	default:
 		return busy(grant.Verdict{})
 	}
 }
 
 // respond is the story of one request.
-func (b *Broker) respond(ctx context.Context, token, container string) outcome {
-	caller, err := b.cluster.Caller(ctx, token)
+func (b *Broker) respond(ctx context.Context, q request) outcome {
+	caller, err := b.cluster.Caller(ctx, q.token)
 	if err != nil {
 		return b.unauthenticated(ctx, err)
 	}
+	if h := b.limits.admit(caller, time.Now()); h != nil {
+		return limited(grant.Verdict{Caller: caller}, *h)
+	}
 	pod, err := b.cluster.Pod(ctx, caller.Namespace, caller.Pod)
 	if err != nil {
-		return b.noAPIServer(ctx, grant.Verdict{Caller: caller, Container: container}, err)
+		return b.noAPIServer(ctx, grant.Verdict{Caller: caller}, err)
 	}
-	verdict := grant.Check(grant.Request{Caller: caller, Pod: pod, Container: container, Now: time.Now()})
+	verdict := grant.Check(grant.Request{Caller: caller, Pod: pod, Container: q.container, Now: time.Now()})
 	if !verdict.Allowed {
 		return denied(verdict)
 	}
-	secrets, err := b.secrets(ctx, caller.Namespace, grant.Names(verdict.Variables))
+	weight, ok := b.hold(environment(verdict)) // until the vault has answered
+	if !ok {
+		return busy(verdict)
+	}
+	defer b.memory.Release(weight)
+	secrets, err := b.cluster.Secrets(ctx, caller.Namespace, grant.Names(verdict.Variables))
 	if err != nil {
 		return b.noAPIServer(ctx, verdict, err)
 	}
@@ -129,23 +168,52 @@ func (b *Broker) respond(ctx context.Context, token, container string) outcome {
 	if len(values.Problems) > 0 { // nothing will start, so nothing need be read
 		return refused(verdict, values)
 	}
-	values = grant.Fill(needs, values, b.read(ctx, grant.References(needs)))
-	if len(values.Problems) > 0 {
-		return refused(verdict, values)
-	}
-	return granted(verdict, values)
+	return b.render(ctx, verdict, needs, values)
 }
 
-func (b *Broker) secrets(ctx context.Context, namespace string, names []string) (map[string]*v2beta1.AzureKeyVaultSecret, error) {
-	out := make(map[string]*v2beta1.AzureKeyVaultSecret, len(names))
-	for _, name := range names {
-		akvs, err := b.cluster.Secret(ctx, namespace, name)
-		if err != nil {
-			return nil, err
-		}
-		if akvs != nil {
-			out[name] = akvs
-		}
+// render reads and renders, the latter when it is this request's turn.
+func (b *Broker) render(ctx context.Context, verdict grant.Verdict, needs []grant.Need, values grant.Values) outcome {
+	reads := b.read(ctx, grant.References(needs))
+	select {
+	case b.hands <- struct{}{}:
+		defer func() { <-b.hands }()
+	case <-ctx.Done():
+		return busy(verdict)
 	}
-	return out, nil
+	values = grant.Fill(needs, values, reads)
+	o := refused(verdict, values)
+	if len(values.Problems) == 0 {
+		o = b.granted(verdict, values)
+	}
+	o.records = grant.Records(needs, reads)
+	return o
+}
+
+// granted is the answer, if there is room for it.
+func (b *Broker) granted(verdict grant.Verdict, values grant.Values) outcome {
+	o := granted(verdict, values)
+	weight, ok := b.hold(len(o.body))
+	if !ok {
+		clear(o.body)
+		return busy(verdict)
+	}
+	o.weight = weight
+	return o
+}
+
+// hold takes what something of this size weighs, if there is as much.
+func (b *Broker) hold(size int) (int64, bool) {
+	if size <= small {
+		return 0, true
+	}
+	return int64(size), b.memory.TryAcquire(int64(size))
+}
+
+// environment is the size of the texts with placeholders.
+func environment(v grant.Verdict) int {
+	size := 0
+	for _, variable := range v.Variables {
+		size += len(variable.Text)
+	}
+	return size
 }

@@ -223,19 +223,19 @@ func TestBadRequests(t *testing.T) {
 		method, authorization, body string
 		want                        int
 	}{
-		"Get":              {http.MethodGet, "Bearer good", "", http.StatusMethodNotAllowed},
-		"Put":              {http.MethodPut, "Bearer good", good, http.StatusMethodNotAllowed},
+		"Get":              {http.MethodGet, "Bearer " + token("good"), "", http.StatusMethodNotAllowed},
+		"Put":              {http.MethodPut, "Bearer " + token("good"), good, http.StatusMethodNotAllowed},
 		"NoToken":          {http.MethodPost, "", good, http.StatusUnauthorized},
 		"EmptyToken":       {http.MethodPost, "Bearer ", good, http.StatusUnauthorized},
-		"OtherScheme":      {http.MethodPost, "Basic good", good, http.StatusUnauthorized},
+		"OtherScheme":      {http.MethodPost, "Basic " + token("good"), good, http.StatusUnauthorized},
 		"HugeToken":        {http.MethodPost, "Bearer " + strings.Repeat("x", 20000), good, http.StatusUnauthorized},
-		"NoBody":           {http.MethodPost, "Bearer good", "", http.StatusBadRequest},
-		"NoJSON":           {http.MethodPost, "Bearer good", "container=app", http.StatusBadRequest},
-		"TwoDocuments":     {http.MethodPost, "Bearer good", good + good, http.StatusBadRequest},
-		"NoContainer":      {http.MethodPost, "Bearer good", `{}`, http.StatusBadRequest},
-		"ContainerIsAPath": {http.MethodPost, "Bearer good", `{"container":"../app"}`, http.StatusBadRequest},
-		"HugeBody":         {http.MethodPost, "Bearer good", good + strings.Repeat(" ", brokerapi.MaxRequestBytes), http.StatusRequestEntityTooLarge},
-		"SpacesAreFine":    {http.MethodPost, "bearer good", " " + good + "\n", http.StatusOK},
+		"NoBody":           {http.MethodPost, "Bearer " + token("good"), "", http.StatusBadRequest},
+		"NoJSON":           {http.MethodPost, "Bearer " + token("good"), "container=app", http.StatusBadRequest},
+		"TwoDocuments":     {http.MethodPost, "Bearer " + token("good"), good + good, http.StatusBadRequest},
+		"NoContainer":      {http.MethodPost, "Bearer " + token("good"), `{}`, http.StatusBadRequest},
+		"ContainerIsAPath": {http.MethodPost, "Bearer " + token("good"), `{"container":"../app"}`, http.StatusBadRequest},
+		"HugeBody":         {http.MethodPost, "Bearer " + token("good"), good + strings.Repeat(" ", brokerapi.MaxRequestBytes), http.StatusRequestEntityTooLarge},
+		"SpacesAreFine":    {http.MethodPost, "bearer " + token("good"), " " + good + "\n", http.StatusOK},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -376,6 +376,7 @@ func (panicking) Is(error) bool { panic(canary) }
 // A broker that has too many requests at once says so instead of falling over.
 func TestTooManyRequests(t *testing.T) {
 	s := newStage(t)
+	s.broker.Unlimited()
 	const atOnce = 512
 	entered, release := make(chan struct{}, atOnce), make(chan struct{})
 	s.after = func(vault.Reference) { entered <- struct{}{}; <-release }
@@ -395,6 +396,110 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	close(release)
 	all.Wait()
+}
+
+// Who names very many AzureKeyVaultSecrets that are not in memory costs the API server
+// one request.
+func TestManyUnknownSecretsCostOneList(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "hopeful")
+	if d := cmp.Diff(map[string]string{"late@azurekeyvault": canary + "=db"}, got.values); d != "" || len(got.absent) != 50 {
+		t.Errorf("status %d, %d absent, -want +got\n%s", got.status, len(got.absent), d)
+	}
+	if n := s.lists.Load(); n != 1 {
+		t.Errorf("%d lists", n)
+	}
+	s.fail["AzureKeyVaultSecretList"] = errBoom
+	if got := s.ask(t, "good", "hopeful"); got.status != http.StatusServiceUnavailable {
+		t.Errorf("without an answer: status %d", got.status)
+	}
+	if got := s.ask(t, "good", "late"); got.status != http.StatusOK || s.lists.Load() != 2 {
+		t.Errorf("one alone: status %d, %d lists", got.status, s.lists.Load())
+	}
+}
+
+func TestAnswersThatNobodyCouldHold(t *testing.T) {
+	s := newStage(t)
+	if got := s.ask(t, "good", "large"); got.status != http.StatusOK || len(got.values["large@azurekeyvault"]) != 3<<20 {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+	got := s.ask(t, "good", "huge")
+	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.failure.Message, "together they have 6144 KiB, and the broker gives 4096 KiB at most") {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+}
+
+// stuck is a client that does not read, until it is released.
+type stuck struct {
+	http.ResponseWriter
+
+	entered, release chan struct{}
+}
+
+func (w stuck) Write(p []byte) (int, error) {
+	w.entered <- struct{}{}
+	<-w.release
+	return len(p), nil
+}
+
+// Large answers that nobody reads use up what is kept for large ones, and no more.
+func TestLargeAnswersShareMemory(t *testing.T) {
+	s := newStage(t)
+	const fit = 7 // of 4 MiB and a few bytes in 32 MiB
+	w := stuck{entered: make(chan struct{}, fit), release: make(chan struct{})}
+	ask := func(w http.ResponseWriter) {
+		r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, strings.NewReader(`{"container":"large"}`))
+		r.Header.Set("Authorization", "Bearer "+token("good"))
+		s.handler.ServeHTTP(w, r)
+	}
+	var all sync.WaitGroup
+	for range fit {
+		all.Go(func() { ask(stuck{httptest.NewRecorder(), w.entered, w.release}) })
+	}
+	for range fit {
+		<-w.entered
+	}
+	if got := s.ask(t, "good", "large"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
+		t.Errorf("one more: status %d", got.status)
+	}
+	if got := s.ask(t, "good", "app"); got.status != http.StatusOK {
+		t.Errorf("a small one: status %d", got.status)
+	}
+	close(w.release)
+	all.Wait()
+	if got := s.ask(t, "good", "large"); got.status != http.StatusOK {
+		t.Errorf("afterwards: status %d", got.status)
+	}
+}
+
+// Pods with very much text cannot hold the broker's memory while a vault is slow.
+func TestLargeEnvironmentsShareMemory(t *testing.T) {
+	s := newStage(t, func(p *corev1.Pod) { // with more than an API server would keep
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "wordy", Env: env("A", strings.Repeat("x", 5<<20)+"<db@azurekeyvault>")})
+	})
+	const fit = 6 // of 5 MiB in 32 MiB
+	entered, release := make(chan struct{}, fit), make(chan struct{})
+	s.after = func(vault.Reference) { entered <- struct{}{}; <-release }
+	var all sync.WaitGroup
+	for range fit {
+		all.Go(func() {
+			if got := s.ask(t, "good", "wordy"); got.status != http.StatusOK {
+				t.Errorf("status %d", got.status)
+			}
+		})
+	}
+	for range fit {
+		<-entered
+	}
+	if got := s.ask(t, "good", "wordy"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
+		t.Errorf("one more: status %d", got.status)
+	}
+	close(release)
+	all.Wait()
+	s.after = nil
+	if got := s.ask(t, "good", "wordy"); got.status != http.StatusOK {
+		t.Errorf("afterwards: status %d", got.status)
+	}
 }
 
 // trickle is a body that does not come.

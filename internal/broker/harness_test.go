@@ -11,8 +11,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -20,7 +22,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -54,8 +58,11 @@ type stage struct {
 	vault   *vaulttest.Reader
 	log     *buffer
 	metrics *prometheus.Registry
-	// tokens says what the API server thinks of each.
-	tokens map[string]authenticationv1.TokenReviewStatus
+	// tokens says what the API server thinks of each, by the name that token gives it.
+	tokens  map[string]authenticationv1.TokenReviewStatus
+	reviews atomic.Int64 // of tokens, by the API server
+	lists   atomic.Int64 // of AzureKeyVaultSecrets
+	broker  *broker.Broker
 	// after, when set, runs after each read of the vault.
 	after func(vault.Reference)
 	// fail makes the API server fail for a kind, by what answers instead.
@@ -71,6 +78,12 @@ func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.Write(p)
+}
+
+func (b *buffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Reset()
 }
 
 func (b *buffer) String() string {
@@ -101,6 +114,34 @@ func review(change ...func(*authenticationv1.TokenReviewStatus)) authenticationv
 	return s
 }
 
+// token has the form of the API server's. The name takes the place of a signature.
+func token(name string, change ...func(map[string]any)) string {
+	claims := map[string]any{
+		"iss": "https://kubernetes.default.svc", "aud": []string{brokerapi.Audience}, "exp": time.Now().Unix() + brokerapi.TokenSeconds,
+		"kubernetes.io": map[string]any{
+			"namespace": "team", "pod": map[string]any{"name": "web", "uid": "web-uid"}, "serviceaccount": map[string]any{"name": "web-account", "uid": "account-uid"},
+		},
+	}
+	for _, c := range change {
+		c(claims)
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(text) + "." + encode([]byte(name))
+}
+
+// nameOf is the name of a token that token made.
+func nameOf(token string) string {
+	name, err := base64.RawURLEncoding.DecodeString(token[strings.LastIndex(token, ".")+1:])
+	if err != nil {
+		return ""
+	}
+	return string(name)
+}
+
 func akvs(namespace, name string, t v2beta1.ObjectType, object string) *v2beta1.AzureKeyVaultSecret {
 	return &v2beta1.AzureKeyVaultSecret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -116,6 +157,16 @@ func env(pairs ...string) []corev1.EnvVar {
 		out = append(out, corev1.EnvVar{Name: pairs[i], Value: pairs[i+1]})
 	}
 	return out
+}
+
+// hopeful names many AzureKeyVaultSecrets that do not exist, and one that has just
+// been created.
+func hopeful() []corev1.EnvVar {
+	all := env("A", "late@azurekeyvault")
+	for i := range 50 {
+		all = append(all, env(fmt.Sprintf("V%d", i), fmt.Sprintf("no%d@azurekeyvault;optional", i))...)
+	}
+	return all
 }
 
 func pod() *corev1.Pod {
@@ -135,6 +186,9 @@ func pod() *corev1.Pod {
 				{Name: "pair", Env: env("CERT", "tls@azurekeyvault", "RAW", "tls@azurekeyvault?raw")},
 				{Name: "kept", Env: env("CERT", "kept@azurekeyvault?tls.crt", "KEY", "kept@azurekeyvault?tls.key")},
 				{Name: "no-entry", Env: env("A", "many@azurekeyvault?port", "B", "many@azurekeyvault?host")},
+				{Name: "large", Env: env("A", "large@azurekeyvault")},
+				{Name: "huge", Env: env("A", "large@azurekeyvault", "B", "large2@azurekeyvault")},
+				{Name: "hopeful", Env: hopeful()},
 				{Name: "late", Env: env("A", "late@azurekeyvault")},
 				{Name: "inline", Env: env("A", "p://u:<db@azurekeyvault>@h/<late@azurekeyvault>", "B", "db@azurekeyvault", "C", "ops@@azurekeyvault")},
 				{Name: "optional", Env: env("A", "nosuch@azurekeyvault?x;optional", "B", "<gone@azurekeyvault;default=x>", "C", "db@azurekeyvault;optional", "D", "many@azurekeyvault?port;default=")},
@@ -147,8 +201,8 @@ func pod() *corev1.Pod {
 	}
 }
 
-func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
-	t.Helper()
+func newStage(tb testing.TB, change ...func(*corev1.Pod)) *stage {
+	tb.Helper()
 	p := pod()
 	for _, c := range change {
 		c(p)
@@ -161,8 +215,9 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 		fail:    map[string]error{},
 	}
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "db"}, vault.Object{Value: secret.New([]byte(canary + "=db"))})
-	putCertificate(t, s.vault, "tls")
-	_, file := pair(t, "kept")
+	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "large"}, vault.Object{Value: secret.New(make([]byte, 3<<20))})
+	putCertificate(tb, s.vault, "tls")
+	_, file := pair(tb, "kept")
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "kept"}, vault.Object{Value: secret.New(file)})
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "login"}, vault.Object{Value: secret.New([]byte("me:" + canary))})
 	s.vault.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindSecret, Name: "many"},
@@ -172,11 +227,14 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 	many := akvs("team", "many", v2beta1.ObjectMultiKeyValue, "many")
 	many.Spec.Vault.Object.ContentType = v2beta1.ContentJSON
 
+	login := akvs("team", "login", v2beta1.ObjectSecret, "login") // which has an output too
+	login.Spec.Output.Secret = &v2beta1.SecretOutput{Name: "login", Type: string(corev1.SecretTypeBasicAuth)}
 	kept := []client.Object{
 		akvs("team", "db", v2beta1.ObjectSecret, "db"),
 		akvs("team", "tls", v2beta1.ObjectCertificate, "tls"),
 		many, akvs("team", "key", v2beta1.ObjectKey, "key"),
-		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), akvs("team", "login", v2beta1.ObjectSecret, "login"),
+		akvs("team", "kept", v2beta1.ObjectSecret, "kept"), login,
+		akvs("team", "large", v2beta1.ObjectSecret, "large"), akvs("team", "large2", v2beta1.ObjectSecret, "large"),
 		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
 		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
 	}
@@ -184,13 +242,14 @@ func newStage(t *testing.T, change ...func(*corev1.Pod)) *stage {
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	counts, err := broker.NewMetrics(s.metrics)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	source := kube.NewFrom(s.client(t, live...), s.client(t, kept...))
-	s.handler = broker.New(source, s, counts, log).Handler()
+	source := kube.NewFrom(s.client(tb, live...), s.client(tb, kept...))
+	s.broker = broker.New(source, s, counts, log)
+	s.handler = s.broker.Handler()
 	s.Server = httptest.NewServer(s.handler)
-	t.Cleanup(s.Close)
-	t.Cleanup(func() { s.noLeaks(t) })
+	tb.Cleanup(s.Close)
+	tb.Cleanup(func() { s.noLeaks(tb) })
 	return s
 }
 
@@ -204,46 +263,47 @@ func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, er
 }
 
 // putCertificate adds a version of a self-signed certificate.
-func putCertificate(t *testing.T, r *vaulttest.Reader, name string) {
-	t.Helper()
-	der, both := pair(t, name)
+func putCertificate(tb testing.TB, r *vaulttest.Reader, name string) {
+	tb.Helper()
+	der, both := pair(tb, name)
 	r.Put(vault.Reference{Vault: "my-kv", Kind: vault.KindCertificate, Name: name},
 		vault.Object{Certificate: der, Value: secret.New(both), ContentType: "application/x-pem-file"})
 }
 
 // pair is the DER of a self-signed certificate, and a PEM of it with its key.
-func pair(t *testing.T, name string) ([]byte, []byte) {
-	t.Helper()
+func pair(tb testing.TB, name string) ([]byte, []byte) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return der, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 }
 
 // client is an API server that reviews the stage's tokens.
-func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
-	t.Helper()
+func (s *stage) client(tb testing.TB, objects ...client.Object) client.Client {
+	tb.Helper()
 	scheme, err := kube.Scheme()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
 			r := o.(*authenticationv1.TokenReview)
-			r.Status = s.tokens[r.Spec.Token]
+			r.Status = s.tokens[nameOf(r.Spec.Token)]
+			s.reviews.Add(1)
 			if len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != brokerapi.Audience {
-				t.Errorf("a review for the audiences %q", r.Spec.Audiences)
+				tb.Errorf("a review for the audiences %q", r.Spec.Audiences)
 			}
 			return s.fail["TokenReview"]
 		},
@@ -257,23 +317,30 @@ func (s *stage) client(t *testing.T, objects ...client.Object) client.Client {
 			}
 			return c.Get(ctx, key, o, opts...)
 		},
+		List: func(ctx context.Context, c client.WithWatch, o client.ObjectList, opts ...client.ListOption) error {
+			s.lists.Add(1)
+			if err := s.fail["AzureKeyVaultSecretList"]; err != nil {
+				return err
+			}
+			return c.List(ctx, o, opts...)
+		},
 	}).Build()
 }
 
 // noLeaks looks for values where none should be.
-func (s *stage) noLeaks(t *testing.T) {
-	t.Helper()
+func (s *stage) noLeaks(tb testing.TB) {
+	tb.Helper()
 	families, err := s.metrics.Gather()
 	if err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	text := s.log.String()
 	for _, f := range families {
 		text += f.String()
 	}
-	for _, secret := range []string{canary, "PRIVATE KEY", "good-token"} {
+	for _, secret := range []string{canary, "PRIVATE KEY", strings.Split(token(""), ".")[0]} {
 		if strings.Contains(text, secret) {
-			t.Errorf("%q in log or metrics:\n%s", secret, text)
+			tb.Errorf("%q in log or metrics:\n%s", secret, text)
 		}
 	}
 }
@@ -310,14 +377,14 @@ func (r reply) pair(certificate, key string) error {
 	return err
 }
 
-// ask asks for a container's values with a token.
-func (s *stage) ask(t *testing.T, token, container string) reply {
+// ask asks for a container's values with the token of a name.
+func (s *stage) ask(t *testing.T, name, container string) reply {
 	t.Helper()
 	body, err := json.Marshal(brokerapi.Request{Container: container})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.send(t, http.MethodPost, "Bearer "+token, string(body))
+	return s.send(t, http.MethodPost, "Bearer "+token(name), string(body))
 }
 
 // respond sends what no HTTP client would.

@@ -13,8 +13,8 @@ import (
 //	akv2k8s_broker_requests_total{result}              how requests ended
 //	akv2k8s_broker_request_duration_seconds{result}    how long that took
 //
-// result is answered, bad_request, unauthenticated, denied, refused, failed or
-// unavailable.
+// result is answered, bad_request, unauthenticated, denied, refused, limited, failed
+// or unavailable.
 type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -35,7 +35,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 		}, []string{"result"}),
 	}
 	for _, each := range []result{
-		resultAnswered, resultBadRequest, resultUnauthenticated, resultDenied, resultRefused, resultFailed, resultUnavailable,
+		resultAnswered, resultBadRequest, resultUnauthenticated, resultDenied, resultRefused, resultLimited, resultFailed, resultUnavailable,
 	} {
 		m.requests.WithLabelValues(string(each))
 	}

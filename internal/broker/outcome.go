@@ -4,15 +4,19 @@ package broker
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"math"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/grant"
-	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
 // result is how a request ended, in one word for metrics and audit.
@@ -25,6 +29,7 @@ type result string
 //	unauthenticated  401       no token, or not a valid one of a pod for us
 //	denied           403       a rule of package grant says no
 //	refused          422       something that a person must put right, with the problems
+//	limited          429       too many requests; retry, with Retry-After
 //	failed           500       a fault of the broker's own
 //	unavailable      503       the API server or the vault did not answer; retry, with Retry-After
 const (
@@ -33,6 +38,7 @@ const (
 	resultUnauthenticated result = "unauthenticated"
 	resultDenied          result = "denied"
 	resultRefused         result = "refused"
+	resultLimited         result = "limited"
 	resultFailed          result = "failed"
 	resultUnavailable     result = "unavailable"
 )
@@ -41,21 +47,35 @@ const (
 type outcome struct {
 	result     result
 	status     int
-	failure    brokerapi.Failure // unless values
-	values     map[string]secret.Value
-	absent     []string
-	retryAfter time.Duration // with failure.Retry
-	verdict    grant.Verdict // as far as it got
+	failure    brokerapi.Failure // unless body
+	body       []byte            // the values, as they go over the wire
+	weight     int64             // of body, taken from what all may hold
+	retryAfter time.Duration     // with failure.Retry
+
+	// For the audit.
+	source   netip.Addr
+	claim    grant.Claim   // whom the token spoke for, if nobody confirmed it
+	verdict  grant.Verdict // as far as it got
+	records  []grant.Record
+	requests int // that were held, for which this one speaks; see held
 }
 
 func badRequest(status int, message string) *outcome {
 	return &outcome{result: resultBadRequest, status: status, failure: brokerapi.Failure{Message: message}}
 }
 
-func noToken() *outcome {
+func noToken(why grant.Rule) *outcome {
 	return &outcome{
-		result: resultUnauthenticated, status: http.StatusUnauthorized,
-		failure: brokerapi.Failure{Message: grant.ErrToken.Error()},
+		result: resultUnauthenticated, status: http.StatusUnauthorized, verdict: grant.Verdict{Rule: why},
+		failure: brokerapi.Failure{Message: grant.ErrToken.Error() + ": " + why.Sentence()},
+	}
+}
+
+func limited(v grant.Verdict, h held) outcome {
+	v.Rule = h.rule
+	return outcome{
+		result: resultLimited, status: http.StatusTooManyRequests, verdict: v, retryAfter: h.after, requests: h.count,
+		failure: brokerapi.Failure{Message: "the broker does not answer this request just now: " + h.rule.Sentence(), Retry: true},
 	}
 }
 
@@ -99,19 +119,50 @@ func refused(v grant.Verdict, values grant.Values) outcome {
 	}
 }
 
+// maxValues in one answer: base64 adds a third, names the rest.
+const maxValues = brokerapi.MaxResponseBytes / 2
+
 func granted(v grant.Verdict, values grant.Values) outcome {
 	size := 0
 	for _, value := range values.Values {
 		size += value.Len()
 	}
-	if size > brokerapi.MaxResponseBytes/2 { // base64 adds a third, names the rest
+	if size > maxValues {
 		return outcome{
 			result: resultRefused, status: http.StatusUnprocessableEntity, verdict: v,
-			failure: brokerapi.Failure{Message: "the values are larger than an environment can hold"},
+			failure: brokerapi.Failure{Message: fmt.Sprintf(
+				"the values are larger than an environment can hold: together they have %d KiB, and the broker gives %d KiB at most", size>>10, maxValues>>10)},
 		}
 	}
-	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, values: values.Values, absent: values.Absent}
+	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, body: encoded(values)}
 }
+
+// encoded is a brokerapi.Response in JSON. encoding/json would leave values in memory
+// that is used again; this is one piece, and can be wiped.
+func encoded(values grant.Values) []byte {
+	response, _ := json.Marshal(brokerapi.Response{Values: map[string][]byte{}, Absent: values.Absent}) // texts always marshal
+	head, tail, _ := bytes.Cut(response, []byte("{}"))
+	size := len(response) + 1
+	for key, value := range values.Values {
+		size += 2*len(key) + base64.StdEncoding.EncodedLen(value.Len()) + len(`"":"",`)
+	}
+	body := append(make([]byte, 0, size), head...)
+	open := byte('{')
+	for _, key := range slices.Sorted(maps.Keys(values.Values)) {
+		name, _ := json.Marshal(key)
+		body = append(append(append(body, open), name...), `:"`...)
+		body = append(base64.StdEncoding.AppendEncode(body, values.Values[key].Reveal()), '"')
+		open = ','
+	}
+	if open == '{' {
+		body = append(body, open)
+	}
+	return append(append(append(body, '}'), tail...), '\n')
+}
+
+// writeWithin is less than a reader takes who wants the answer, and bounds for how
+// long others wait for the memory.
+const writeWithin = 10 * time.Second
 
 // write answers the caller. It is the one place where values leave the broker.
 func (o outcome) write(w http.ResponseWriter) {
@@ -125,21 +176,13 @@ func (o outcome) write(w http.ResponseWriter) {
 	if o.failure.Retry {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(o.retryAfter.Seconds()))))
 	}
-	var body bytes.Buffer
-	_ = json.NewEncoder(&body).Encode(o.answer()) // maps, strings and bytes always marshal
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	body := o.body
+	if body == nil {
+		body, _ = json.Marshal(o.failure) // texts always marshal
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeWithin)) // a recorder has none
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(o.status)
-	_, _ = w.Write(body.Bytes()) // a caller that is gone needs no answer
-	clear(body.Bytes())
-}
-
-func (o outcome) answer() any {
-	if o.result != resultAnswered {
-		return o.failure
-	}
-	revealed := make(map[string][]byte, len(o.values))
-	for name, value := range o.values {
-		revealed[name] = value.Reveal()
-	}
-	return brokerapi.Response{Values: revealed, Absent: o.absent}
+	_, _ = w.Write(body) // a caller that is gone needs no answer
+	clear(body)
 }

@@ -9,32 +9,43 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/grant"
 )
-
-// maxTokenBytes is far above a service account's token, which has about 1 KiB.
-const maxTokenBytes = 16 << 10
 
 // A container's name is a DNS label; what is not one is not worth asking about.
 var containerName = regexp.MustCompile(`\A[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\z`)
 
-// parse takes the token and the container's name out of a request, or says what
-// is wrong with it. A request without a token is read no further.
-func parse(w http.ResponseWriter, r *http.Request) (token, container string, refusal *outcome) { //nolint:nonamedreturns // two strings need names
+// request is what somebody asks, as far as that shows without asking anybody.
+type request struct {
+	token     string
+	claim     grant.Claim
+	container string
+}
+
+// parse takes a request apart, or says what is wrong with it. One without a token is
+// read no further.
+func parse(w http.ResponseWriter, r *http.Request) (request, *outcome) {
 	token, ok := bearer(r.Header)
 	if !ok {
-		return "", "", noToken()
+		return request{}, noToken(grant.RuleTokenMalformed)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, brokerapi.MaxRequestBytes))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return "", "", badRequest(http.StatusRequestEntityTooLarge, "the request is too large")
+		return request{}, badRequest(http.StatusRequestEntityTooLarge, "the request is too large")
 	}
-	var request brokerapi.Request
-	if err != nil || json.Unmarshal(body, &request) != nil || !containerName.MatchString(request.Container) {
-		return "", "", badRequest(http.StatusBadRequest, `the request is not {"container":"NAME"}`)
+	var asked brokerapi.Request
+	if err != nil || json.Unmarshal(body, &asked) != nil || !containerName.MatchString(asked.Container) {
+		return request{}, badRequest(http.StatusBadRequest, `the request is not {"container":"NAME"}`)
 	}
-	return token, request.Container, nil
+	claim, rule := grant.Screen(token, time.Now())
+	q := request{token: token, claim: claim, container: asked.Container}
+	if rule != grant.RuleNone {
+		return q, noToken(rule)
+	}
+	return q, nil
 }
 
 // bearer returns the one token of a request.
@@ -44,5 +55,5 @@ func bearer(h http.Header) (string, bool) {
 		return "", false
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
-	return token, strings.EqualFold(scheme, "Bearer") && token != "" && len(token) <= maxTokenBytes
+	return token, strings.EqualFold(scheme, "Bearer")
 }

@@ -23,7 +23,7 @@ import (
 // wrap starts the wrapper as admission would in a container of the stage's pod.
 // It returns the exit status, the environment of the program, if it started, and
 // all that was said.
-func (s *stage) wrap(t *testing.T, token, container string, environ ...string) (int, []string, string) {
+func (s *stage) wrap(t *testing.T, name, container string, environ ...string) (int, []string, string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(s.handler)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -31,7 +31,7 @@ func (s *stage) wrap(t *testing.T, token, container string, environ ...string) (
 	defer server.Close()
 	dir := t.TempDir()
 	tokenFile, message := filepath.Join(dir, "token"), filepath.Join(dir, "message")
-	for file, text := range map[string]string{tokenFile: token, message: ""} {
+	for file, text := range map[string]string{tokenFile: token(name), message: ""} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -78,6 +78,7 @@ func TestWrapperRepeatsTheBroker(t *testing.T) {
 		says             string
 	}{
 		"Unauthenticated": {"bad", "init", nil, "the token is not a valid one of a pod for the broker"},
+		"Limited":         {"good", "init", func(s *stage) { s.broker.HoldPods() }, "the broker does not answer this request just now: too many requests come from this pod"},
 		"Denied":          {"good", "nosuch", nil, "the broker refuses this container: the pod has no such container or init container"},
 		"BadContainer":    {"good", "no such", nil, "the request is not"},
 		"NoSecret":        {"good", "foreign", nil, "A (AzureKeyVaultSecretNotFound): there is no AzureKeyVaultSecret theirs in the pod's namespace"},

@@ -206,10 +206,10 @@ func (a answer) read() (brokerapi.Response, *failure) {
 
 func (a answer) refusal() *failure {
 	var said brokerapi.Failure
-	if json.Unmarshal(a.body, &said) != nil || said.Message == "" {
-		return &failure{err: errAnswer, retry: a.status >= http.StatusInternalServerError}
+	f := &failure{err: errAnswer, retry: a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests}
+	if json.Unmarshal(a.body, &said) == nil && said.Message != "" {
+		f = &failure{err: refused(said), retry: said.Retry}
 	}
-	f := &failure{err: refused(said), retry: said.Retry}
 	if s, err := strconv.Atoi(a.retryAfter); err == nil && s > 0 {
 		f.after = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
 	}

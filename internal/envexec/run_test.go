@@ -3,11 +3,13 @@
 package envexec_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -251,6 +253,8 @@ func TestRunRetries(t *testing.T) {
 		want   int
 	}{
 		"Unavailable":       {http.StatusServiceUnavailable, `{"message":"later","retry":true}`, 3},
+		"TooManyRequests":   {http.StatusTooManyRequests, `{"message":"later","retry":true}`, 3},
+		"TooManyElsewhere":  {http.StatusTooManyRequests, `<html>`, 3},
 		"NotOurs":           {http.StatusBadGateway, `<html>`, 3},
 		"Denied":            {http.StatusForbidden, `{"message":"no"}`, 1},
 		"Unauthenticated":   {http.StatusUnauthorized, `{"message":"no"}`, 1},
@@ -293,6 +297,27 @@ func TestRunWaitsLongerEachTime(t *testing.T) {
 	}
 	if got := waited(t, refuse, brokerapi.EnvRetryWait+"=5", brokerapi.EnvRetries+"=2"); got != (5+10)*time.Second {
 		t.Errorf("5 s, 2 retries: waited %v", got)
+	}
+}
+
+// Who is told how long to wait does not come earlier, nor waits longer than a minute.
+func TestRunHeedsRetryAfter(t *testing.T) {
+	for said, want := range map[string]time.Duration{"20": 20 * time.Second, "1": 3 * time.Second, "3600": time.Minute, "soon": 3 * time.Second} {
+		for _, body := range []string{`{"message":"later","retry":true}`, `<html>`} {
+			limited := func(c *tls.Config) (net.Conn, error) {
+				near, far := net.Pipe()
+				go func() {
+					conn := tls.Server(far, c)
+					if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+						_, _ = fmt.Fprintf(conn, "HTTP/1.1 429 x\r\nRetry-After: %s\r\nContent-Length: %d\r\n\r\n%s", said, len(body), body)
+					}
+				}()
+				return near, nil
+			}
+			if got := waited(t, limited, brokerapi.EnvRetries+"=1", brokerapi.EnvRetryWait+"="); got != want {
+				t.Errorf("Retry-After: %s, %s: waited %v", said, body, got)
+			}
+		}
 	}
 }
 

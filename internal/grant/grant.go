@@ -14,10 +14,12 @@ package grant
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
@@ -30,7 +32,7 @@ type Caller struct {
 	UID            string // of the pod: a successor of the same name is another
 }
 
-// ErrToken is a token that makes nobody a Caller.
+// ErrToken is a token that makes nobody a Caller, in the API server's eyes.
 var ErrToken = errors.New("the token is not a valid one of a pod for the broker")
 
 // Request is one container's request for its values.
@@ -53,6 +55,19 @@ const (
 	RuleServiceAccount Rule = "OtherServiceAccount"
 	RulePodEnding      Rule = "PodEnding"
 	RuleContainer      Rule = "NoSuchContainer"
+	RuleTooMany        Rule = "TooManyPlaceholders"
+
+	// Who is asking is not known.
+	RuleTokenMalformed Rule = "TokenMalformed"
+	RuleTokenAudience  Rule = "TokenOfOtherAudience"
+	RuleTokenUnbound   Rule = "TokenNotBound"
+	RuleTokenExpired   Rule = "TokenExpired"
+	RuleTokenRejected  Rule = "TokenRejected"
+
+	// Who is asking does so too often.
+	RuleSourceLimit    Rule = "SourceLimit"
+	RulePodLimit       Rule = "PodLimit"
+	RuleNamespaceLimit Rule = "NamespaceLimit"
 )
 
 // Verdict is the answer to a Request. The zero Verdict denies.
@@ -89,13 +104,26 @@ var refusals = []struct {
 	// Until its grace period is over, a pod that is being deleted still runs preStop
 	// hooks and probes, and restarts sidecars.
 	{RulePodEnding, "the pod has ended, or should have", func(r Request) bool {
+		phase := r.Pod.Status.Phase
 		return r.Pod.DeletionTimestamp != nil && !r.Now.Before(r.Pod.DeletionTimestamp.Time) ||
-			r.Pod.Status.Phase == corev1.PodSucceeded || r.Pod.Status.Phase == corev1.PodFailed
+			phase != corev1.PodPending && phase != corev1.PodRunning
 	}},
 	{RuleContainer, "the pod has no such container or init container", func(r Request) bool {
 		return container(r.Pod, r.Container) == nil
 	}},
+	{RuleTooMany, fmt.Sprintf("the container's environment has more than %d placeholders", maxPlaceholders), func(r Request) bool {
+		n := 0
+		for _, v := range variables(container(r.Pod, r.Container).Env) {
+			text, _ := placeholder.Read(v.Text)
+			n += len(text.Placeholders())
+		}
+		return n > maxPlaceholders
+	}},
 }
+
+// maxPlaceholders bounds what one request costs the broker, the vaults and the
+// audit. A pod's spec has room for some 30,000; an environment has use for a few.
+const maxPlaceholders = 1000
 
 // Check decides. It asks every refusal, and grants when none holds.
 func Check(r Request) Verdict {
@@ -111,12 +139,27 @@ func Check(r Request) Verdict {
 	return v
 }
 
+// sentences are those of the rules that decide before Check is asked.
+var sentences = map[Rule]string{
+	RuleTokenMalformed: "it is not a token of a service account",
+	RuleTokenAudience:  "it is for another audience than " + brokerapi.Audience,
+	RuleTokenUnbound:   "it is not bound to a pod",
+	RuleTokenExpired:   "it has expired",
+	RuleTokenRejected:  "the API server does not vouch for it, perhaps because its pod is gone",
+	RuleSourceLimit:    "too many requests come from this address",
+	RulePodLimit:       "too many requests come from this pod",
+	RuleNamespaceLimit: "too many requests come from pods of this namespace",
+}
+
 // Sentence says why, for the person whose container did not start.
 func (r Rule) Sentence() string {
 	for _, refusal := range refusals {
 		if refusal.rule == r {
 			return refusal.sentence
 		}
+	}
+	if sentence, ok := sentences[r]; ok {
+		return sentence
 	}
 	return "this request is not granted"
 }

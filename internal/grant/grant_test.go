@@ -3,6 +3,8 @@
 package grant_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +23,23 @@ func deletedIn(d time.Duration) func(*grant.Request) {
 	return func(r *grant.Request) { r.Pod.DeletionTimestamp = &metav1.Time{Time: now.Add(d)} }
 }
 
+// placeholders are n variables of this text.
+func placeholders(n int, text string) func(*grant.Request) {
+	return func(r *grant.Request) {
+		r.Pod.Spec.Containers[0].Env = nil
+		for i := range n {
+			r.Pod.Spec.Containers[0].Env = append(r.Pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("V%d", i), Value: text})
+		}
+	}
+}
+
+func TestCheckGrantsMany(t *testing.T) {
+	t.Parallel()
+	if got := grant.Check(request(placeholders(500, "<a@azurekeyvault><b@azurekeyvault>"))); !got.Allowed || len(got.Variables) != 500 {
+		t.Errorf("Check() = %s with %d variables", got.Rule, len(got.Variables))
+	}
+}
+
 func request(change ...func(*grant.Request)) grant.Request {
 	r := grant.Request{
 		Caller: grant.Caller{Namespace: "team", ServiceAccount: "account", Pod: "web", UID: "uid"},
@@ -34,6 +53,7 @@ func request(change ...func(*grant.Request)) grant.Request {
 					Name: "debugger", Env: []corev1.EnvVar{{Name: "A", Value: "a@azurekeyvault"}},
 				}}},
 			},
+			Status: corev1.PodStatus{Phase: corev1.PodPending},
 		},
 		Container: "app",
 		Now:       now,
@@ -90,10 +110,14 @@ func TestCheckDenies(t *testing.T) {
 		"DeletedLongAgo":      {deletedIn(-time.Hour), grant.RulePodEnding},
 		"Succeeded":           {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodSucceeded }, grant.RulePodEnding},
 		"Failed":              {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodFailed }, grant.RulePodEnding},
+		"Lost":                {func(r *grant.Request) { r.Pod.Status.Phase = corev1.PodUnknown }, grant.RulePodEnding},
+		"OfNoPhase":           {func(r *grant.Request) { r.Pod.Status.Phase = "" }, grant.RulePodEnding},
 		"NoContainer":         {func(r *grant.Request) { r.Container = "" }, grant.RuleContainer},
 		"OtherContainer":      {func(r *grant.Request) { r.Container = "nosuch" }, grant.RuleContainer},
 		"EphemeralContainer":  {func(r *grant.Request) { r.Container = "debugger" }, grant.RuleContainer},
 		"ContainerOfNoName":   {func(r *grant.Request) { r.Pod.Spec.Containers[0].Name, r.Container = "", "" }, grant.RuleContainer},
+		"TooManyVariables":    {placeholders(1001, "<a@azurekeyvault>"), grant.RuleTooMany},
+		"TooManyInOne":        {placeholders(1, strings.Repeat("<a@azurekeyvault>", 1001)), grant.RuleTooMany},
 		"ContainerByAnyOther": {func(r *grant.Request) { r.Container = "App" }, grant.RuleContainer},
 	}
 	for name, tc := range cases {
@@ -124,6 +148,7 @@ func TestCheckGrantsOnlyTheOwner(t *testing.T) {
 					ServiceAccountName: word.Draw(t, "pod sa"),
 					Containers:         []corev1.Container{{Name: word.Draw(t, "name")}},
 				},
+				Status: corev1.PodStatus{Phase: corev1.PodRunning},
 			},
 			Container: word.Draw(t, "container"),
 		}

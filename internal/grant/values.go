@@ -22,6 +22,7 @@ type Need struct {
 	Key       string // as the placeholder package writes it
 	Variable  string // the first that holds it
 	Reference vault.Reference
+	secret    string // name of the AzureKeyVaultSecret
 	spec      v2beta1.AzureKeyVaultSecretSpec
 	query     string
 	dispensed bool // all that hold it say what to do without
@@ -125,15 +126,17 @@ func (u *use) resolve(spec v2beta1.AzureKeyVaultSecretSpec) (Need, *brokerapi.Pr
 	}
 	return Need{
 		Key: u.placeholder.Key(), Variable: u.variable, Reference: ref,
-		spec: spec, query: u.placeholder.Query, dispensed: u.dispensed,
+		secret: u.placeholder.Name, spec: spec, query: u.placeholder.Query, dispensed: u.dispensed,
 	}, nil
 }
 
 // References lists what has to be read, each object once.
 func References(needs []Need) []vault.Reference {
 	var refs []vault.Reference
+	seen := map[vault.Reference]bool{}
 	for _, n := range needs {
-		if !slices.Contains(refs, n.Reference) {
+		if !seen[n.Reference] {
+			seen[n.Reference] = true
 			refs = append(refs, n.Reference)
 		}
 	}
@@ -166,9 +169,9 @@ func Torn(reads map[vault.Reference]Read) map[vault.Reference]vault.Reference {
 // problem for the container, and then there are no values.
 func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 	out.Values, out.Retry = map[string]secret.Value{}, true
+	opened := shelf{}
 	for _, n := range needs {
-		read := reads[n.Reference]
-		value, err := read.value(n)
+		value, err := opened.value(n, reads[n.Reference])
 		switch {
 		case err == nil:
 			out.Values[n.Key] = value
@@ -196,11 +199,26 @@ func absent(err error) bool {
 	return errors.Is(err, vault.ErrNotFound) || errors.Is(err, render.ErrNoEntry)
 }
 
-func (r Read) value(n Need) (secret.Value, error) {
-	if r.Err != nil {
-		return secret.Value{}, r.Err
+// A shelf keeps objects open while a container's values are rendered, so that each
+// is taken apart once. Two AzureKeyVaultSecrets may read one object differently.
+type shelf map[volume]render.Parts
+
+type volume struct {
+	secret    string
+	reference vault.Reference
+}
+
+func (s shelf) value(n Need, read Read) (secret.Value, error) {
+	if read.Err != nil {
+		return secret.Value{}, read.Err
 	}
-	return render.Env(n.spec, n.query, r.Object)
+	v := volume{n.secret, n.Reference}
+	parts, ok := s[v]
+	if !ok {
+		parts = render.Open(n.spec, read.Object)
+		s[v] = parts
+	}
+	return parts.Env(n.query)
 }
 
 // about names the object: whoever reads this knows the variable and looks for

@@ -327,3 +327,43 @@ func TestFillAllOrNothing(t *testing.T) {
 		}
 	})
 }
+
+// An object of many entries is taken apart once for all who ask for one: a hundred
+// placeholders must not cost a hundred times what one does.
+func TestFillTakesApartOnce(t *testing.T) {
+	many := akvs(v2beta1.ObjectMultiKeyValue, "many")
+	many.Spec.Vault.Object.ContentType = v2beta1.ContentYAML
+	var text strings.Builder
+	var variables []grant.Variable
+	for i := range 500 {
+		fmt.Fprintf(&text, "entry%d: value\n", i)
+		variables = append(variables, grant.Variable{Name: fmt.Sprintf("V%d", i), Text: fmt.Sprintf("many@azurekeyvault?entry%d", i)})
+	}
+	all, _ := grant.Resolve(variables, map[string]*v2beta1.AzureKeyVaultSecret{"many": many})
+	reads := map[vault.Reference]grant.Read{all[0].Reference: {Object: vault.Object{Value: secret.New([]byte(text.String()))}}}
+	allocations := func(needs []grant.Need) float64 {
+		return testing.AllocsPerRun(3, func() {
+			if got := grant.Fill(needs, grant.Values{}, reads); len(got.Values) != len(needs) {
+				t.Fatalf("Fill() = %+v", got)
+			}
+		})
+	}
+	if one, hundred := allocations(all[:1]), allocations(all[:100]); hundred > 2*one {
+		t.Errorf("%v allocations for one placeholder, %v for a hundred", one, hundred)
+	}
+}
+
+// Two AzureKeyVaultSecrets of one object take what each of them says.
+func TestFillKeepsSecretsApart(t *testing.T) {
+	t.Parallel()
+	trimmed := akvs(v2beta1.ObjectSecret, "db")
+	trimmed.Spec.Output.Transform = []v2beta1.Transform{"trim"}
+	ns, _ := grant.Resolve([]grant.Variable{{Name: "A", Text: "db@azurekeyvault"}, {Name: "B", Text: "trimmed@azurekeyvault"}},
+		map[string]*v2beta1.AzureKeyVaultSecret{"db": akvs(v2beta1.ObjectSecret, "db"), "trimmed": trimmed})
+	got := grant.Fill(ns, grant.Values{}, map[vault.Reference]grant.Read{
+		reference(vault.KindSecret, "db", false): {Object: vault.Object{Value: secret.New([]byte(" v "))}},
+	})
+	if string(got.Values["db@azurekeyvault"].Reveal()) != " v " || string(got.Values["trimmed@azurekeyvault"].Reveal()) != "v" {
+		t.Errorf("%d values, %+v", len(got.Values), got.Problems)
+	}
+}

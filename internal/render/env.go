@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -83,19 +84,34 @@ func EnvReference(spec v2beta1.AzureKeyVaultSecretSpec, text string) (vault.Refe
 	return reference(spec.Vault, q.privateKey), nil
 }
 
-// Env renders the object that EnvReference names. It fails with ErrNoEntry where
-// the object is as it should be and has no such entry.
-func Env(spec v2beta1.AzureKeyVaultSecretSpec, text string, obj vault.Object) (secret.Value, error) {
-	q, err := queryOf(spec.Vault.Object, text)
+// Parts is one object, of which placeholders take what they ask for. What several
+// of them have in common is done once: taking 500 entries apart costs more than
+// finding one among them.
+type Parts struct {
+	spec        v2beta1.AzureKeyVaultSecretSpec
+	object      vault.Object // as the vault gave it
+	transformed func() (vault.Object, error)
+	entries     func() (map[string]secret.Value, error)
+}
+
+// Open does nothing yet: an object may turn out not to be what its spec says.
+func Open(spec v2beta1.AzureKeyVaultSecretSpec, obj vault.Object) Parts {
+	return Parts{
+		spec: spec, object: obj,
+		transformed: sync.OnceValues(func() (vault.Object, error) { return transformed(spec, obj) }),
+		entries:     sync.OnceValues(func() (map[string]secret.Value, error) { return entries(asked(spec, anyEntry), obj) }),
+	}
+}
+
+// Env renders what a placeholder with this query takes of the object, which must
+// be the one that EnvReference names. It fails with ErrNoEntry where the object is
+// as it should be and has no such entry.
+func (p Parts) Env(text string) (secret.Value, error) {
+	q, err := queryOf(p.spec.Vault.Object, text)
 	if err != nil {
 		return secret.Value{}, err
 	}
-	if text != raw {
-		if obj, err = transformed(spec, obj); err != nil {
-			return secret.Value{}, err
-		}
-	}
-	data, err := q.render(asked(spec, text), obj)
+	data, err := p.render(q, text)
 	if err != nil {
 		return secret.Value{}, inPlaceholder(err)
 	}
@@ -104,6 +120,20 @@ func Env(spec v2beta1.AzureKeyVaultSecretSpec, text string, obj vault.Object) (s
 		return secret.Value{}, detail{fmt.Sprintf("its value has no entry of the name %s", text), ErrNoEntry}
 	}
 	return value, nil
+}
+
+func (p Parts) render(q query, text string) (map[string]secret.Value, error) {
+	switch {
+	case q.text == anyEntry:
+		return p.entries()
+	case text == raw:
+		return q.render(asked(p.spec, text), p.object)
+	}
+	obj, err := p.transformed()
+	if err != nil {
+		return nil, err
+	}
+	return q.render(asked(p.spec, text), obj)
 }
 
 func queryOf(object v2beta1.VaultObject, text string) (query, error) {

@@ -104,7 +104,7 @@ func TestEnv(t *testing.T) {
 					t.Errorf("reference: error %v, want %v", errRef, tc.err)
 				}
 			}
-			got, err := render.Env(s, tc.query, tc.answer)
+			got, err := render.Open(s, tc.answer).Env(tc.query)
 			if !errors.Is(err, tc.err) {
 				t.Fatalf("error %v, want %v", err, tc.err)
 			}
@@ -193,7 +193,7 @@ func TestQuerySaysWhatIsPossible(t *testing.T) {
 // A name that an entry lacks is told back, and nothing that the value holds.
 func TestNoEntry(t *testing.T) {
 	t.Parallel()
-	_, err := render.Env(spec(v2beta1.ObjectMultiKeyValue, "", "", content(v2beta1.ContentJSON)), "host", object(several))
+	_, err := render.Open(spec(v2beta1.ObjectMultiKeyValue, "", "", content(v2beta1.ContentJSON)), object(several)).Env("host")
 	want := render.Fault{Reason: v2beta1.ReasonPlaceholderQuery, Text: "its value has no entry of the name host"}
 	if d := cmp.Diff(want, render.Explain(err)); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -207,18 +207,18 @@ func TestEnvTransforms(t *testing.T) {
 	for query, want := range map[string]string{
 		"": "u:p", "raw": encode("u:p"), "username": "u", "password": "p",
 	} {
-		got, err := render.Env(spec(v2beta1.ObjectSecret, "", "", both), query, object(encode("u:p")))
+		got, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object(encode("u:p"))).Env(query)
 		if err != nil || string(got.Reveal()) != want {
 			t.Errorf("query %q: error %v, or another value", query, err)
 		}
 	}
-	if _, err := render.Env(spec(v2beta1.ObjectSecret, "", "", both), "tls.key", object(encode(kept().pem))); err != nil {
+	if _, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object(encode(kept().pem))).Env("tls.key"); err != nil {
 		t.Errorf("a pair in base64: %v", err)
 	}
-	if _, err := render.Env(spec(v2beta1.ObjectSecret, "", "", both), "", object("!")); !errors.Is(err, render.ErrTransform) {
+	if _, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object("!")).Env(""); !errors.Is(err, render.ErrTransform) {
 		t.Errorf("error %v, want %v", err, render.ErrTransform)
 	}
-	if _, err := render.Env(spec(v2beta1.ObjectSecret, "", "", both), "raw", object("!")); err != nil {
+	if _, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object("!")).Env("raw"); err != nil {
 		t.Errorf("raw, of what no transform fits: %v", err)
 	}
 }
@@ -279,7 +279,7 @@ func TestEnvIsWhatOutputWrites(t *testing.T) {
 		}
 		obj := drawObject(t)
 		want, errOut := render.Output(spec(each.object, each.secretType, "k", changes...), render.Secret, obj)
-		got, err := render.Env(asked, each.query, obj)
+		got, err := render.Open(asked, obj).Env(each.query)
 		value, there := want.Data[each.key]
 		switch {
 		case errOut != nil:

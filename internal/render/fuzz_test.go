@@ -121,7 +121,7 @@ func FuzzEnv(f *testing.F) {
 			serverFirst(&s)
 		}
 		_, errRef := render.EnvReference(s, query)
-		got, err := render.Env(s, query, vault.Object{Value: secret.New(value), Certificate: value, Key: vaultKeys["p256k"]})
+		got, err := render.Open(s, vault.Object{Value: secret.New(value), Certificate: value, Key: vaultKeys["p256k"]}).Env(query)
 		switch {
 		case errors.Is(errRef, render.ErrQuery) != errors.Is(err, render.ErrQuery):
 			t.Fatalf("reference: error %v, value: %v", errRef, err)

@@ -51,6 +51,7 @@ var (
 	adminConfig *rest.Config
 	admin       client.Client
 	kubeconfig  []byte // admin's, for a process
+	certDir     string // of the API server; the key that it signs accounts' tokens with among them
 	scratch     string // a directory for all tests
 )
 
@@ -87,7 +88,7 @@ func runWithServer(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "stopping the API server:", err)
 		}
 	}()
-	adminConfig, kubeconfig = cfg, server.KubeConfig
+	adminConfig, kubeconfig, certDir = cfg, server.KubeConfig, server.ControlPlane.GetAPIServer().CertDir
 	if admin, err = client.New(cfg, client.Options{Scheme: cluster.Scheme()}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

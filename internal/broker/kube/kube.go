@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -104,17 +105,50 @@ func (s *Source) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, 
 	return &pod, nil
 }
 
-// Secret returns the AzureKeyVaultSecret of that name, or nil.
-func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
-	var akvs v2beta1.AzureKeyVaultSecret
-	found, err := get(ctx, s.kept, namespace, name, &akvs)
-	if err == nil && !found {
-		found, err = get(ctx, s.live, namespace, name, &akvs)
-	}
-	if !found {
+// maxLookups is how many AzureKeyVaultSecrets that are not in memory are asked for
+// one by one. Whoever names very many that do not exist costs one list.
+const maxLookups = 8
+
+// Secrets returns those of the names that exist, by name.
+func (s *Source) Secrets(ctx context.Context, namespace string, names []string) (map[string]*v2beta1.AzureKeyVaultSecret, error) {
+	found := map[string]*v2beta1.AzureKeyVaultSecret{}
+	missing, err := look(ctx, s.kept, namespace, names, found)
+	if err != nil {
 		return nil, err
 	}
-	return &akvs, nil
+	if len(missing) <= maxLookups {
+		_, err = look(ctx, s.live, namespace, missing, found)
+		return found, err
+	}
+	var all v2beta1.AzureKeyVaultSecretList
+	if err := s.live.List(ctx, &all, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("listing AzureKeyVaultSecrets of %s: %w", namespace, plain(err))
+	}
+	for i := range all.Items {
+		if _, wanted := slices.BinarySearch(missing, all.Items[i].Name); wanted {
+			found[all.Items[i].Name] = &all.Items[i]
+		}
+	}
+	return found, nil
+}
+
+// look adds to found what exists and returns the names of the others, sorted.
+func look(ctx context.Context, from client.Reader, namespace string, names []string, found map[string]*v2beta1.AzureKeyVaultSecret) ([]string, error) {
+	var missing []string
+	for _, name := range names {
+		var akvs v2beta1.AzureKeyVaultSecret
+		exists, err := get(ctx, from, namespace, name, &akvs)
+		switch {
+		case err != nil:
+			return nil, err
+		case exists:
+			found[name] = &akvs
+		default:
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing, nil
 }
 
 func get(ctx context.Context, from client.Reader, namespace, name string, into client.Object) (bool, error) {
