@@ -90,7 +90,12 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 		Cluster: source, Metrics: counts, Log: log,
 	}
 	if cfg.Registries.PullSecrets {
-		options.PullSecrets = source.PullSecrets
+		options.PullSecrets = func(ctx context.Context, namespace, account string, names []string) []inject.PullSecret {
+			if !cfg.Registries.ReadsPullSecrets(namespace) { // whatever other rights there are
+				return []inject.PullSecret{inject.NoPullSecrets()}
+			}
+			return source.PullSecrets(ctx, namespace, account, names)
+		}
 	}
 	return webhook.NewHandler(options), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,8 @@ type Registries struct {
 	Rate        int           // requests per second to one registry, in the long run
 	Concurrency int           // requests to one registry at once
 	PullSecrets bool          // read those that pods name
+
+	Namespaces string // of pull secrets that may be read, with commas between them; empty is all
 
 	Mirrors  string // see ParseMirrors
 	Insecure string // hosts, with commas between them
@@ -32,6 +35,7 @@ func (r *Registries) declare(o *options) {
 	o.integer(&r.Rate, "registry-rate", "REGISTRY_RATE", 20, "requests per second that this process sends to one registry in the long run; twice as many at once")
 	o.integer(&r.Concurrency, "registry-concurrency", "REGISTRY_CONCURRENCY", 10, "requests to one registry that are under way at once")
 	o.boolean(&r.PullSecrets, "pull-secrets", "PULL_SECRETS", true, "read the pull secrets of pods and their service accounts to sign in to registries")
+	o.text(&r.Namespaces, "pull-secret-namespaces", "PULL_SECRET_NAMESPACES", "", "namespaces, with commas between them, in which it may; empty is all of them")
 	o.text(&r.Mirrors, "registry-mirrors", "REGISTRY_MIRRORS", "", "mirrors to ask before a registry, as REGISTRY=URL with spaces between them, such as docker.io=https://mirror.example")
 	o.text(&r.Insecure, "insecure-registries", "INSECURE_REGISTRIES", "", "registries that may speak plain HTTP, as host or host:port with commas between them")
 	o.text(&r.AuthType, "registry-auth", "REGISTRY_AUTH", "",
@@ -65,6 +69,12 @@ func (r *Registries) validate() error {
 // InsecureHosts lists the hosts of Insecure.
 func (r *Registries) InsecureHosts() []string {
 	return strings.FieldsFunc(r.Insecure, func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+// ReadsPullSecrets says whether those of a namespace may be read.
+func (r *Registries) ReadsPullSecrets(namespace string) bool {
+	list := strings.FieldsFunc(r.Namespaces, func(c rune) bool { return c == ',' || c == ' ' })
+	return r.PullSecrets && (len(list) == 0 || slices.Contains(list, namespace))
 }
 
 // ParseMirrors reads REGISTRY=URL pairs with white space between them; a registry

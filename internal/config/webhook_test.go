@@ -64,7 +64,7 @@ func TestParseWebhook(t *testing.T) {
 				"TLS_PORT": "9443", "HTTP_PORT": "9080", "WEBHOOK_CONTAINER_IMAGE_PULL_POLICY": "Always", "CA_BUNDLE": "/ca.pem",
 				"DOCKER_IMAGE_INSPECTION_TIMEOUT": "20", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU": "1", "DRAIN_TIME": "0",
 				"ADVICE_CONFIGURATION": "x-advice", "DELIVERY": "auto", "READ_SECRETS": "false",
-				"IMAGE_TAG_TTL": "0", "REGISTRY_RATE": "5", "REGISTRY_CONCURRENCY": "2", "PULL_SECRETS": "false",
+				"IMAGE_TAG_TTL": "0", "REGISTRY_RATE": "5", "REGISTRY_CONCURRENCY": "2", "PULL_SECRETS": "false", "PULL_SECRET_NAMESPACES": "a,b",
 				"REGISTRY_MIRRORS": "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", "INSECURE_REGISTRIES": "a.example:5000,localhost",
 				"REGISTRY_AUTH": "environment", "CLOUD_CONFIG": "/azure.json", "AZURE_ENVIRONMENT": "AzureChinaCloud",
 			},
@@ -74,7 +74,7 @@ func TestParseWebhook(t *testing.T) {
 				w.Installer.LimitsCPU, w.DrainTime, w.Delivery, w.ReadSecrets = "1", 0, "auto", false
 				w.Registries = config.Registries{
 					Timeout: 20 * time.Second, Rate: 5, Concurrency: 2, AuthType: "environment", CloudConfig: "/azure.json", Environment: "AzureChinaCloud",
-					Mirrors: "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", Insecure: "a.example:5000,localhost",
+					Mirrors: "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", Insecure: "a.example:5000,localhost", Namespaces: "a,b",
 				}
 			},
 		},
@@ -161,5 +161,22 @@ func TestParseMirrors(t *testing.T) {
 				t.Errorf("-want +got\n%s", d)
 			}
 		})
+	}
+}
+
+func TestReadsPullSecrets(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		registries config.Registries
+		want       bool
+	}{
+		"Everywhere": {config.Registries{PullSecrets: true}, true},
+		"Here":       {config.Registries{PullSecrets: true, Namespaces: "other, team"}, true},
+		"Elsewhere":  {config.Registries{PullSecrets: true, Namespaces: "other,teams"}, false},
+		"Nowhere":    {config.Registries{Namespaces: "team"}, false},
+	} {
+		if got := tc.registries.ReadsPullSecrets("team"); got != tc.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }

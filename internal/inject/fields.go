@@ -29,7 +29,7 @@ func fields(in *injection) {
 
 func (in *injection) words(t target, list string, words []string) {
 	for i, word := range words {
-		if holds(word) {
+		if placeholder.In(word) { // nor is a doubled at sign undone there
 			in.refuse("container %q: %s holds a placeholder, which is filled in env only: put it into a variable and let the program read that, or a shell (sh -c 'exec program \"$NAME\"')",
 				t.Name, t.field(list, i))
 		}
@@ -55,11 +55,15 @@ func (p *Pod) elsewhere() []string {
 	if bytes.Count(p.raw, []byte(placeholder.Marker)) == p.expected() {
 		return nil
 	}
+	used := p.annotationsUsed()
 	var warnings []string
 	more := 0
-	walk(json.NewDecoder(bytes.NewReader(p.raw)), "", func(path, text string) {
-		switch {
-		case !holds(text) || covered.MatchString(path):
+	walk(json.NewDecoder(bytes.NewReader(p.raw)), nil, func(parts []string, text string) {
+		if !holds(text) {
+			return
+		}
+		switch path := strings.TrimPrefix(strings.Join(parts, ""), "."); {
+		case covered.MatchString(path), used[path]:
 		case len(warnings) < shown:
 			warnings = append(warnings, path+" holds a placeholder, which is filled in the env of containers only: here it stays as it is")
 		default:
@@ -70,6 +74,19 @@ func (p *Pod) elsewhere() []string {
 		warnings = append(warnings, fmt.Sprintf("so do %d more fields", more))
 	}
 	return warnings
+}
+
+// annotationsUsed are the paths of those that variables take their texts from.
+func (p *Pod) annotationsUsed() map[string]bool {
+	used := map[string]bool{}
+	for _, t := range p.all() {
+		for _, e := range t.Env {
+			if key, is := annotationOf(e); is {
+				used["metadata.annotations"+member(key)] = true
+			}
+		}
+	}
+	return used
 }
 
 // expected counts the markers where the other steps look.
@@ -90,9 +107,11 @@ func (p *Pod) expected() int {
 	return n
 }
 
-// walk visits each text of a JSON value with the path of its field. What is read
-// has been read as a pod before, so it is neither malformed nor endlessly deep.
-func walk(d *json.Decoder, path string, visit func(path, text string)) {
+// walk visits each text of a JSON value with the parts of its field's path. What is
+// read has been read as a pod before, so it is neither malformed nor endlessly deep.
+// The parts are joined by who needs them: of deep values the paths alone would fill the
+// memory.
+func walk(d *json.Decoder, parts []string, visit func(parts []string, text string)) {
 	token, err := d.Token()
 	if err != nil {
 		return
@@ -104,17 +123,17 @@ func walk(d *json.Decoder, path string, visit func(path, text string)) {
 			if err != nil {
 				return
 			}
-			walk(d, member(path, fmt.Sprint(key)), visit)
+			walk(d, append(parts, member(fmt.Sprint(key))), visit)
 		}
 		_, _ = d.Token()
 	case json.Delim('['):
 		for i := 0; d.More(); i++ {
-			walk(d, path+"["+strconv.Itoa(i)+"]", visit)
+			walk(d, append(parts, "["+strconv.Itoa(i)+"]"), visit)
 		}
 		_, _ = d.Token()
 	default:
 		if text, is := token.(string); is {
-			visit(path, text)
+			visit(parts, text)
 		}
 	}
 }
@@ -122,17 +141,13 @@ func walk(d *json.Decoder, path string, visit func(path, text string)) {
 // ordinary are the names of Kubernetes' own fields.
 var ordinary = regexp.MustCompile(`\A[a-zA-Z][a-zA-Z0-9]{0,62}\z`)
 
-// member writes a path as people do. A key that a person chose is quoted, and cut
-// where no key of a label or annotation is as long.
-func member(path, key string) string {
-	switch {
-	case !ordinary.MatchString(key):
-		return path + "[" + strconv.Quote(key[:min(len(key), maxKey)]) + "]"
-	case path == "":
-		return key
-	default:
-		return path + "." + key
+// member is a part of a path as people write it. A key that a person chose is quoted,
+// and cut where no key of a label or annotation is as long.
+func member(key string) string {
+	if !ordinary.MatchString(key) {
+		return "[" + strconv.Quote(key[:min(len(key), maxKey)]) + "]"
 	}
+	return "." + key
 }
 
 // maxKey is a prefix of 253, a slash and a name of 63.

@@ -83,6 +83,7 @@ func sources() inject.Sources {
 			"PASSWORD": "my-cert@azurekeyvault?tls.key", "DSN": "Password=s3cr3t;Token=<my-secret@azurekeyvault;default=s3cr3t>", "PLAIN": "s3cr3t",
 		},
 		{Kind: inject.Secret, Name: "garbled"}:   {"PASSWORD": "p://u:s3cr3t@azurekeyvault", "QUERY": "my-secret@azurekeyvault? s3cr3t"},
+		{Kind: inject.Secret, Name: "defaults"}:  {"P": "my-secret@azurekeyvault;default=s3cr3t", "1x": "my-cert@azurekeyvault"},
 		{Kind: inject.ConfigMap, Name: "absent"}: nil,
 		{Kind: inject.Secret, Name: "absent"}:    nil,
 	}

@@ -23,6 +23,7 @@ type Pod struct {
 	object  corev1.Pod
 	raw     []byte
 	sources Sources // as far as they were learned
+	found   []target
 }
 
 // Read takes the pod's JSON. Fields that are unknown here are passed over, which
@@ -32,6 +33,7 @@ func Read(raw []byte) (*Pod, error) {
 	if err := json.Unmarshal(raw, &p.object); err != nil {
 		return nil, ErrPod // the parser's words may quote the pod
 	}
+	p.found = p.look()
 	return p, nil
 }
 
@@ -57,9 +59,11 @@ func (t target) field(list string, i int) string {
 	return fmt.Sprintf("spec.%s[%d].%s[%d]", t.list, t.index, list, i)
 }
 
-// candidates are the containers that are not opted out.
+// candidates are the containers that are not opted out, nor ours.
 func (p *Pod) candidates() []target {
-	return slices.DeleteFunc(p.all(), func(t target) bool { return p.object.Annotations[AnnotationInject+t.Name] == "false" })
+	return slices.DeleteFunc(p.all(), func(t target) bool {
+		return p.object.Annotations[AnnotationInject+t.Name] == "false" || isInstallerName(*t.Container) && isInstaller(*t.Container)
+	})
 }
 
 // all lists init containers and containers. Ephemeral ones come later, if ever.
@@ -75,7 +79,16 @@ func (p *Pod) all() []target {
 	return list
 }
 
+// targets are the caller's own to change.
 func (p *Pod) targets() []target {
+	own := slices.Clone(p.found)
+	for i := range own {
+		own[i].variables = slices.Clone(own[i].variables)
+	}
+	return own
+}
+
+func (p *Pod) look() []target {
 	var found []target
 	for _, t := range p.candidates() {
 		t.variables = p.variables(t.Container)
@@ -97,14 +110,14 @@ func (p *Pod) Containers() int {
 
 // HasPlaceholder says whether a container must be injected, as far as sources were
 // learned.
-func (p *Pod) HasPlaceholder() bool { return len(p.targets()) > 0 }
+func (p *Pod) HasPlaceholder() bool { return len(p.found) > 0 }
 
 // Secrets names each AzureKeyVaultSecret that a well-formed placeholder of the
 // pod names, once, in the order in which they appear.
 func (p *Pod) Secrets() []string {
 	var names []string
 	seen := map[string]bool{} // a pod can name so many that searching the list would take minutes
-	for _, t := range p.targets() {
+	for _, t := range p.found {
 		for _, v := range t.variables {
 			text, _ := placeholder.Read(v.text)
 			for _, ph := range text.Placeholders() {
@@ -122,7 +135,7 @@ func (p *Pod) Secrets() []string {
 func (p *Pod) Images() []string {
 	var images []string
 	seen := map[string]bool{}
-	for _, t := range p.targets() {
+	for _, t := range p.found {
 		_, given := p.object.Annotations[AnnotationEntrypoint+t.Name]
 		if len(t.Command) == 0 && !given && !seen[t.Image] {
 			seen[t.Image], images = true, append(images, t.Image)
@@ -141,5 +154,7 @@ func (p *Pod) mirror() bool {
 // after ours may have put a program of its own before it: wrapped twice, the
 // inner wrapper would miss the variables that the outer one removes.
 func (t target) wrapped() bool {
-	return len(t.Command) > 0 && slices.Contains(slices.Concat(t.Command, t.Args), brokerapi.Binary)
+	words := slices.Concat(t.Command, t.Args)
+	at := slices.Index(words, brokerapi.Binary)
+	return len(t.Command) > 0 && at >= 0 && at+1 < len(words) // it has a program to run
 }

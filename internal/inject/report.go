@@ -50,8 +50,11 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// shown bounds how many problems one message tells.
-const shown = 5
+// shown bounds how many problems one message tells, maxProblem the bytes of each.
+const (
+	shown      = 5
+	maxProblem = 2 << 10
+)
 
 // Refusal says why a pod must not be created as it is. Its text is for the
 // person who applied the pod and quotes names and field paths only: a text that
@@ -59,10 +62,15 @@ const shown = 5
 type Refusal struct{ Problems []string }
 
 func (r Refusal) Error() string {
-	if len(r.Problems) <= shown {
-		return strings.Join(r.Problems, "; ")
+	var words []string
+	for _, p := range r.Problems[:min(len(r.Problems), shown)] {
+		words = append(words, strings.ToValidUTF8(p[:min(len(p), maxProblem)], "")) // a name may have any length
 	}
-	return fmt.Sprintf("%s; and %d more problems of this kind", strings.Join(r.Problems[:shown], "; "), len(r.Problems)-shown)
+	text := strings.Join(words, "; ")
+	if more := len(r.Problems) - shown; more > 0 {
+		text += fmt.Sprintf("; and %d more problems of this kind", more)
+	}
+	return text
 }
 
 // leftAlone tells of placeholders that stay what they are because somebody wants it.

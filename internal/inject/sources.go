@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
@@ -20,6 +21,8 @@ type SourceKind string
 const (
 	ConfigMap SourceKind = "ConfigMap"
 	Secret    SourceKind = "Secret"
+	// annotation is one of the pod's own: nobody needs to be asked.
+	annotation SourceKind = "annotation"
 )
 
 // Source is an object of the pod's namespace that a container's env or envFrom takes
@@ -39,7 +42,7 @@ func (p *Pod) Sources() []Source {
 	var list []Source
 	seen := map[Source]bool{}
 	add := func(s Source, is bool) {
-		if is && !seen[s] {
+		if is && !seen[s] && len(validation.IsDNS1123Subdomain(s.Name)) == 0 { // the API server refuses others
 			seen[s] = true
 			list = append(list, s)
 		}
@@ -57,7 +60,12 @@ func (p *Pod) Sources() []Source {
 }
 
 // Learn completes the pod with what its sources hold.
-func (p *Pod) Learn(found Sources) { p.sources = found }
+func (p *Pod) Learn(found Sources) {
+	if len(found) > 0 {
+		p.sources = found
+		p.found = p.look()
+	}
+}
 
 func everyKey(from corev1.EnvFromSource) (Source, bool) {
 	switch {
@@ -83,6 +91,16 @@ func oneKey(e corev1.EnvVar) (Source, string, bool) {
 	}
 }
 
+// annotationOf is the annotation of the pod that a variable takes its text from.
+func annotationOf(e corev1.EnvVar) (string, bool) {
+	if e.Value != "" || e.ValueFrom == nil || e.ValueFrom.FieldRef == nil {
+		return "", false
+	}
+	key, is := strings.CutPrefix(e.ValueFrom.FieldRef.FieldPath, "metadata.annotations['")
+	key, ends := strings.CutSuffix(key, "']")
+	return key, is && ends
+}
+
 // variable is one that the kubelet gives to a container, as far as admission knows it.
 type variable struct {
 	name string
@@ -103,14 +121,14 @@ const inEnvFrom = -1
 func (v variable) literal() bool { return v.source == Source{} }
 
 // variables lists a container's in the order in which the kubelet makes them: those of
-// envFrom, of which a later source replaces an earlier one and env replaces both, then
-// those of env.
+// envFrom with placeholders, of which a later source replaces an earlier one and env
+// replaces both, then those of env.
 func (p *Pod) variables(c *corev1.Container) []variable {
 	own := map[string]bool{}
 	for _, e := range c.Env {
 		own[e.Name] = true
 	}
-	fromSources := map[string]variable{}
+	withPlaceholder := map[string]variable{}
 	var list []variable
 	for _, from := range c.EnvFrom {
 		s, is := everyKey(from)
@@ -122,12 +140,16 @@ func (p *Pod) variables(c *corev1.Container) []variable {
 			list = append(list, variable{at: inEnvFrom, source: s, missing: true})
 		}
 		for key, text := range data {
-			name := from.Prefix + key
-			fromSources[name] = variable{name: name, text: escape(text), at: inEnvFrom, source: s, key: key, shadowed: own[name]}
+			switch name := from.Prefix + key; {
+			case placeholder.In(text):
+				withPlaceholder[name] = variable{name: name, text: escape(text), at: inEnvFrom, source: s, key: key, shadowed: own[name]}
+			case len(withPlaceholder) > 0:
+				delete(withPlaceholder, name)
+			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(fromSources)) {
-		list = append(list, fromSources[name])
+	for _, name := range slices.Sorted(maps.Keys(withPlaceholder)) {
+		list = append(list, withPlaceholder[name])
 	}
 	for i, e := range c.Env {
 		list = append(list, p.variable(e, i))
@@ -137,6 +159,10 @@ func (p *Pod) variables(c *corev1.Container) []variable {
 
 func (p *Pod) variable(e corev1.EnvVar, at int) variable {
 	v := variable{name: e.Name, text: e.Value, at: at}
+	if key, is := annotationOf(e); is {
+		v.text, v.source, v.key = escape(p.object.Annotations[key]), Source{Kind: annotation}, key
+		return v
+	}
 	s, key, is := oneKey(e)
 	data, known := p.sources[s]
 	if !is || !known {
@@ -158,16 +184,21 @@ func (v variable) concerns() bool { return v.missing || placeholder.In(v.text) }
 // the rest of it may be secret too; only its placeholders are written, under a name of
 // ours.
 func sources(in *injection) {
+	written := 0
 	for _, t := range in.targets {
 		listed, declared := t.listed(), map[string]string{}
 		for _, v := range t.variables {
 			if v.literal() || v.missing || !placeholder.In(v.text) {
 				continue
 			}
+			if written += len(v.name) + len(v.text); written > maxWritten {
+				in.refuse("what the ConfigMaps and Secrets behind the env and envFrom of its containers hold in placeholders is more than a pod can: container %q is one of those", t.Name)
+				return
+			}
 			switch {
 			case v.shadowed:
 				declared[v.name] += v.declaration(listed)
-			case v.stays():
+			case v.stays(), v.at == inEnvFrom && len(validation.IsEnvVarName(v.name)) > 0: // before 1.32 no pod may name it
 				declared[v.name] += v.declaration(nil)
 			case v.at == inEnvFrom:
 				in.grow(t.path("env"), t.Env != nil, corev1.EnvVar{Name: v.name, Value: v.text})
@@ -183,11 +214,15 @@ func sources(in *injection) {
 	}
 }
 
-// stays says that the text must not be written into the pod.
+// maxWritten bounds the patch. A pod of more than 1.5 MiB cannot be stored.
+const maxWritten = 1 << 20
+
+// stays says that the text must not be written into the pod: it is a Secret's, and
+// there is more in it than what it asks for.
 func (v variable) stays() bool {
 	text, _ := placeholder.Read(v.text)
-	_, whole := text.Whole()
-	return v.source.Kind == Secret && !whole
+	p, whole := text.Whole()
+	return v.source.Kind == Secret && (!whole || p.Default != "")
 }
 
 // listed are the keys of the placeholders that the container's env lists under the

@@ -40,6 +40,10 @@ func texts(in *injection) {
 // and nothing for others, because the kubelet's own replacement is right for those.
 type pending map[string]string
 
+// unspeakable stands for a placeholder whose default is in a Secret: no text can be made
+// with it that would not show that.
+const unspeakable = "\x00"
+
 // envTexts walks the variables in order, as the kubelet does: $(VAR) sees those
 // before it, and a later one of the same name replaces an earlier one. It
 // returns the variables that hold placeholders in the end.
@@ -49,6 +53,9 @@ func (in *injection) envTexts(t target) pending {
 		v := &t.variables[i]
 		if v.missing {
 			continue
+		}
+		if v.literal() {
+			in.unspeakable(p, t, *v)
 		}
 		if text, replaced := p.inlined(v.text); replaced && v.literal() {
 			v.text = text
@@ -73,11 +80,22 @@ func (in *injection) remember(p pending, t target, v variable) {
 	if err != nil {
 		in.refuse("container %q: %s: %s", t.Name, v.where(t), err)
 	}
-	if whole, is := read.Whole(); is {
+	switch whole, is := read.Whole(); {
+	case is && v.stays():
+		p[v.name] = unspeakable
+	case is:
 		p[v.name] = whole.Inline()
-		return
+	default:
+		p[v.name] = ""
 	}
-	p[v.name] = ""
+}
+
+func (in *injection) unspeakable(p pending, t target, v variable) {
+	for _, name := range references(v.text) {
+		if p[name] == unspeakable {
+			in.refuse("container %q: %s uses $(%s), a placeholder whose default is in a Secret and would be seen: give the variable a placeholder of its own", t.Name, v.where(t), name)
+		}
+	}
 }
 
 func (p pending) has(name string) bool { _, is := p[name]; return is }
@@ -87,15 +105,19 @@ func (v variable) where(t target) string {
 	if v.literal() {
 		return t.field("env", v.at) + ".value of variable " + v.name
 	}
+	if v.source.Kind == annotation {
+		return fmt.Sprintf("variable %s from annotation %s", v.name, v.key)
+	}
 	return fmt.Sprintf("variable %s from key %s of %s %s", v.name, v.key, v.source.Kind, v.source.Name)
 }
 
 // inlined replaces the references that have a text of their own for it.
 func (p pending) inlined(text string) (string, bool) {
-	if !slices.ContainsFunc(references(text), func(name string) bool { return p[name] != "" }) {
+	by := func(name string) (string, bool) { return p[name], p[name] != "" && p[name] != unspeakable }
+	if !slices.ContainsFunc(references(text), func(name string) bool { _, is := by(name); return is }) {
 		return text, false
 	}
-	return replaceReferences(text, func(name string) (string, bool) { return p[name], p[name] != "" }), true
+	return replaceReferences(text, by), true
 }
 
 func (in *injection) argument(t target, field, text string, p pending) {

@@ -130,7 +130,7 @@ var errManySources = fmt.Errorf("the pod's containers refer to more than %d Conf
 
 // teach has the pod learn what its sources hold.
 func (h *Handler) teach(ctx context.Context, log *slog.Logger, namespace string, pod *inject.Pod) error {
-	sources := pod.Sources()
+	sources := slices.DeleteFunc(pod.Sources(), func(s inject.Source) bool { return h.Source[s.Kind] == nil })
 	if len(sources) > maxSources {
 		return errManySources
 	}
@@ -213,10 +213,7 @@ func (h *Handler) sources(ctx context.Context, namespace string, list []inject.S
 		errs  []error
 	)
 	for _, source := range list {
-		read, allowed := h.Source[source.Kind]
-		if !allowed {
-			continue
-		}
+		read := h.Source[source.Kind]
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
@@ -309,6 +306,9 @@ func (h *Handler) secrets(ctx context.Context, namespace string, names []string)
 	found := map[string]*v2beta1.AzureKeyVaultSecret{}
 	for _, name := range names {
 		akvs, err := h.Cluster.Secret(ctx, namespace, name)
+		if ctx.Err() != nil {
+			break // of so many that time is up
+		}
 		if err != nil {
 			h.Log.Warn("cannot look for an AzureKeyVaultSecret", telemetry.KeyNamespace, namespace, telemetry.KeyName, name, telemetry.KeyError, err)
 			continue

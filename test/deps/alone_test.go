@@ -45,7 +45,7 @@ func TestNeedsNothing(t *testing.T) {
 			http.Error(w, "no token", http.StatusUnauthorized)
 			return
 		}
-		_, _ = io.WriteString(w, `{"values":{"PASSWORD":"aHVudGVyPTI="}}`)
+		_, _ = io.WriteString(w, `{"values":{"db@azurekeyvault":"aHVudGVyPTI="}}`)
 	}))
 	defer broker.Close()
 

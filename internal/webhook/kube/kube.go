@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"golang.org/x/sync/singleflight"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -39,6 +40,7 @@ type Source struct {
 
 	changes atomic.Uint64        // of nodes
 	roll    atomic.Pointer[roll] // of the nodes
+	flights singleflight.Group   // of named
 }
 
 // Scheme knows what the webhook asks for, and nothing else.

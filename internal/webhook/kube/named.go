@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,22 +23,46 @@ import (
 // either. The API server is asked each time: what is decided about a pod is to be what
 // its containers will find a moment later.
 func (s *Source) ConfigMap(ctx context.Context, namespace, name string) (map[string]string, error) {
-	var object corev1.ConfigMap
-	found, err := s.get(ctx, namespace, name, &object)
-	if !found {
-		return nil, err
-	}
-	return texts(object.Data), nil
+	return s.together(ctx, "ConfigMap", namespace, name, func(ctx context.Context) (map[string]string, error) {
+		var object corev1.ConfigMap
+		found, err := s.get(ctx, namespace, name, &object)
+		if !found {
+			return nil, err
+		}
+		return texts(object.Data), nil
+	})
 }
 
 // SecretTexts is the same of a Secret.
 func (s *Source) SecretTexts(ctx context.Context, namespace, name string) (map[string]string, error) {
-	var object corev1.Secret
-	found, err := s.get(ctx, namespace, name, &object)
-	if !found {
-		return nil, err
+	return s.together(ctx, "Secret", namespace, name, func(ctx context.Context) (map[string]string, error) {
+		var object corev1.Secret
+		found, err := s.get(ctx, namespace, name, &object)
+		if !found {
+			return nil, err
+		}
+		return texts(object.Data), nil
+	})
+}
+
+// readTimeout bounds a read that many wait for.
+const readTimeout = 5 * time.Second
+
+// together has those who ask for one object at one time share a read, which outlives the
+// first of them: a hundred pods of one Job name the same.
+func (s *Source) together(ctx context.Context, kind, namespace, name string, read func(context.Context) (map[string]string, error)) (map[string]string, error) {
+	answer := s.flights.DoChan(kind+"/"+namespace+"/"+name, func() (any, error) {
+		shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		return read(shared)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case a := <-answer:
+		texts, _ := a.Val.(map[string]string)
+		return texts, a.Err
 	}
-	return texts(object.Data), nil
 }
 
 // texts is never nil: what exists may be empty. Whatever is no placeholder's business

@@ -53,6 +53,10 @@ env: |
   {{- end }}
   - name: PULL_SECRETS
     value: {{ .Values.env_injector.pullSecrets.enabled | quote }}
+  {{- with .Values.env_injector.pullSecrets.namespaces }}
+  - name: PULL_SECRET_NAMESPACES
+    value: {{ join "," . | quote }}
+  {{- end }}
   - name: IMAGE_TAG_TTL
     value: {{ $registry.tagTTL | quote }}
   - name: REGISTRY_RATE
