@@ -78,8 +78,7 @@ func repeat[T any](n int, one T) []T {
 
 // The API server gives an expression 1,000,000 units, all of a webhook's 2,500,000,
 // and refuses the pod when they are used up. No pod that it can store does that.
-func TestLargestPodsAreWithinBudget(t *testing.T) {
-	t.Parallel()
+func TestLargestPodsAreWithinBudget(t *testing.T) { // not beside others: the API server works for seconds on some
 	ns, c := nobody(t), compact(t)
 	numbered := make([]corev1.EnvVar, 14_000)
 	for i := range numbered {
@@ -91,7 +90,7 @@ func TestLargestPodsAreWithinBudget(t *testing.T) {
 		asked      bool // without a placeholder, too
 	}{
 		"NumberedVariables": {containers(1, numbered...), false},
-		"TinyVariables":     {containers(1, repeat(stored/7, corev1.EnvVar{Name: "A"})...), false},
+		"TinyVariables":     {containers(1, repeat(stored/10, corev1.EnvVar{Name: "A"})...), false},
 		"ShortVariables":    {containers(1, repeat(stored/16, corev1.EnvVar{Name: "A", Value: "b"})...), false},
 		"HugeValues":        {containers(1, repeat(4, corev1.EnvVar{Name: "A", Value: strings.Repeat("x", stored/4)})...), false},
 		"ManyContainers":    {containers(1000, repeat(60, corev1.EnvVar{Name: "A", Value: "b"})...), false},
