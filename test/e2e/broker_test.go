@@ -99,11 +99,11 @@ func onlyThePodItself(s *story) {
 
 	own := s.ask(s.token("app"), forApp)
 	var said brokerapi.Response
-	if own.status != "200" || json.Unmarshal([]byte(own.body), &said) != nil || string(said.Values["VALUE"]) != value {
+	if own.status != "200" || json.Unmarshal([]byte(own.body), &said) != nil || string(said.Values["it@azurekeyvault"]) != value {
 		s.Fatalf("the pod's own token does not get its value: %s", own.status)
 	}
 	// Another pod's token is about that pod alone, whatever is asked for.
-	if other := s.ask(s.token("other"), forApp); other.status != "200" || strings.Contains(other.body, "VALUE") {
+	if other := s.ask(s.token("other"), forApp); other.status != "200" || strings.Contains(other.body, "it@azurekeyvault") {
 		s.Errorf("the other pod's token: %s", other.status)
 	}
 	s.refusedWith("a container of no such name", s.ask(s.token("app"), `{"container":"nobody"}`), "403")
