@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
 // A kind is what pods come from.
@@ -63,7 +65,7 @@ func indented(by int, text string) string {
 
 // everyContainer is the template of a pod with a container of each sort, whose
 // own container has this placeholder.
-func (k kind) everyContainer(name, placeholder string) string {
+func (k kind) everyContainer(name, text string) string {
 	restart, command := "Always", "[/app, report]"
 	if k.ends {
 		restart, command = "Never", `[/app, exit, "0"]`
@@ -86,7 +88,7 @@ spec:
   - name: app
     image: ` + appImage + `
     command: ` + command + `
-    env: [{name: VALUE, value: '` + placeholder + `'}]
+    env: [{name: VALUE, value: '` + text + `'}]
 `
 }
 
@@ -154,7 +156,7 @@ func (s *story) refusedByItsOwner(name, said string) {
 			return errors.Join(err, fmt.Errorf("no event of it in %d bytes", len(text)))
 		})
 	}
-	for _, word := range []string{`container "app"`, "VALUE", "NAME@azurekeyvault"} {
+	for _, word := range []string{`container "app"`, "VALUE", placeholder.ErrQuery.Error()} {
 		if !strings.Contains(said, word) {
 			s.Errorf("%s: %q is missing in %q", name, word, said)
 		}
