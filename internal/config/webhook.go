@@ -80,7 +80,7 @@ func (w *Webhook) declareCluster(o *options) {
 	o.text(&w.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
 	o.integer(&w.TLSPort, "tls-port", "TLS_PORT", 8443, "port for the API server, with TLS")
 	o.integer(&w.HTTPPort, "http-port", "HTTP_PORT", 8080, "port of /healthz, /readyz and /metrics, without TLS")
-	o.duration(&w.DrainTime, "drain-time", "DRAIN_TIME", 5*time.Second, "how long to answer still after a stop was asked for, until no API server calls here any more")
+	o.duration(&w.DrainTime, "drain-time", "DRAIN_TIME", 10*time.Second, "how long to answer still after a stop was asked for, until no API server calls here any more")
 	o.text(&w.Namespace, "namespace", "POD_NAMESPACE", "", "namespace of this pod, its Services and its Secrets")
 	o.text(&w.Service, "service", "WEBHOOK_SERVICE", "", "name of the Service that the API server calls")
 	o.text(&w.Registration, "webhook-configuration", "WEBHOOK_CONFIGURATION", "", "name of the MutatingWebhookConfiguration that names that Service")

@@ -28,7 +28,7 @@ func webhookVariables() map[string]string {
 func webhookDefaults() config.Webhook {
 	return config.Webhook{
 		Log:     config.Log{Level: "info", Format: "text"},
-		TLSPort: 8443, HTTPPort: 8080, DrainTime: 5 * time.Second,
+		TLSPort: 8443, HTTPPort: 8080, DrainTime: 10 * time.Second,
 		Namespace: "akv2k8s", Service: "x-env-injector", Registration: "x-env-injector",
 		BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
 		LeafLife: 90 * 24 * time.Hour,
