@@ -87,6 +87,8 @@ progress() {
 
 kube="Kubernetes $KUBE_VERSION and etcd; about 10 minutes the first time on 2 cores"
 
+kubectl() { compile kubectl "kubectl $KUBE_VERSION" kube -ldflags "$kube_flags" ./kubectl; }
+
 envtest() {
 	local assets
 	# The whole cluster's program will do when it is there already.
@@ -97,15 +99,19 @@ envtest() {
 	fi
 	assets=$CACHE/envtest-${program##*/}
 	mkdir -p "$assets"
-	for name in etcd kube-apiserver kubectl; do ln -sfn "$program" "$assets/$name"; done
+	for name in etcd kube-apiserver; do ln -sfn "$program" "$assets/$name"; done
+	kubectl
+	ln -sfn "$program" "$assets/kubectl"
 	echo "$assets"
 }
 
 all() {
 	compile kube "$kube" kube -ldflags "$kube_flags" .
-	for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+	for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet; do
 		echo "$name $program"
 	done
+	kubectl
+	echo "kubectl $program"
 	local tags="urfave_cli_no_docs no_btrfs no_devmapper no_zfs no_tracing"
 	for name in containerd ctr; do
 		compile $name "containerd $CONTAINERD_VERSION" \

@@ -134,11 +134,12 @@ func (s *story) wait(what string, objects ...string) {
 	s.kubectl(append([]string{"wait", "--for=" + what, "--timeout=" + patience.String()}, objects...)...)
 }
 
-// eventually tries until there is no error.
+// eventually tries until there is no error, more and more rarely: eight stories that
+// ask all the time would keep the machine from doing what they wait for.
 func (s *story) eventually(what string, try func() error) {
 	s.Helper()
 	deadline := time.Now().Add(patience)
-	for {
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := try()
 		if err == nil {
 			return
@@ -146,7 +147,7 @@ func (s *story) eventually(what string, try func() error) {
 		if time.Now().After(deadline) {
 			s.Fatalf("%s: %v", what, err)
 		}
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

@@ -84,7 +84,11 @@ func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exe
 // Kubectl runs kubectl with an input and returns what it printed on standard
 // output. Its error holds what it printed on standard error.
 func (c *Cluster) Kubectl(ctx context.Context, input string, args ...string) (string, error) {
-	return c.output(c.Command(ctx, "kubectl", args...), input)
+	name := "kubectl"
+	if !c.current { // it needs no names of the cluster, so less than Command prepares
+		name = filepath.Join(c.root, "test/cluster/kubectl")
+	}
+	return c.output(exec.CommandContext(ctx, name, args...), input)
 }
 
 func (c *Cluster) output(cmd *exec.Cmd, input string) (string, error) {

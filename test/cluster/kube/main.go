@@ -2,11 +2,11 @@
 
 // Command kube is a multi-call binary holding a whole Kubernetes control plane
 // and node agent: it runs as etcd, kube-apiserver, kube-controller-manager,
-// kube-scheduler, kubelet, kube-proxy or kubectl, chosen by the name it is
-// called by (a symlink) or, failing that, by its first argument.
+// kube-scheduler, kubelet or kube-proxy, chosen by the name it is called by (a
+// symlink) or, failing that, by its first argument.
 //
-// Built with -tags envtest it holds only etcd, kube-apiserver and kubectl: what
-// controller-runtime's envtest wants to find in KUBEBUILDER_ASSETS.
+// Built with -tags envtest it holds only etcd and kube-apiserver: what, with
+// kubectl, controller-runtime's envtest wants to find in KUBEBUILDER_ASSETS.
 package main
 
 import (
@@ -19,27 +19,17 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl auth plugins
 	"k8s.io/component-base/cli"
-	"k8s.io/component-base/logs"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
-	kubectl "k8s.io/kubectl/pkg/cmd"
-	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
 
 // Each command is constructed only when it is the one asked for: the
 // constructors register flags and feature gates in process-wide state.
 var commands = map[string]func(){
-	"etcd": func() { etcdmain.Main(os.Args) },
-	"kubectl": func() {
-		logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)) //nolint:errcheck
-		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-			kubectlutil.CheckErr(err)
-		}
-	},
+	"etcd":           func() { etcdmain.Main(os.Args) },
 	"kube-apiserver": component(apiserver.NewAPIServerCommand),
 }
 
