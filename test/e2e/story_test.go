@@ -42,12 +42,13 @@ func newStory(t *testing.T) *story {
 	words := strings.Join(parts[max(1, len(parts)-2):], "-")
 	s := &story{T: t, ns: strings.ToLower(boundary.ReplaceAllString(words, "$1$3-$2$4")), reach: inProcess}
 	s.ns = fmt.Sprintf("%.50s-%04x", s.ns, rand.N(1<<16)) // a namespace of an earlier run may still be there
-	s.apply(`
+	_, err := s.try(`
 apiVersion: v1
 kind: Namespace
 metadata:
-  name: ` + s.ns + `
-  labels: {` + optInLabel + `: enabled, ` + storyLabel + `: ""}`)
+  name: `+s.ns+`
+  labels: {`+optInLabel+`: enabled, `+storyLabel+`: ""}`, "create", "-f", "-")
+	s.ok(err)
 	s.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
 	t.Cleanup(s.leave)
 	return s
@@ -71,13 +72,11 @@ func (s *story) leave() {
 	_ = os.MkdirAll(dir, 0o700)
 	linkPodLogs()
 	ctx := s.afterwards()
-	for _, kind := range []string{"pods", "akvs", "events"} {
-		text, err := the.Kubectl(ctx, "", "-n", s.ns, "get", kind, "-o", "yaml")
-		if err != nil {
-			s.Errorf("keeping %s: %v", kind, err)
-		}
-		_ = os.WriteFile(filepath.Join(dir, kind+".yaml"), []byte(text), 0o600)
+	text, err := the.Kubectl(ctx, "", "-n", s.ns, "get", "pods,akvs,events", "-o", "yaml")
+	if err != nil {
+		s.Errorf("keeping pods, akvs and events: %v", err)
 	}
+	_ = os.WriteFile(filepath.Join(dir, "objects.yaml"), []byte(text), 0o600)
 	if s.Failed() {
 		s.explain()
 		return // and leave it for a person to look at

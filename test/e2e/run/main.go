@@ -28,8 +28,15 @@ import (
 	"github.com/akv2k8s/akv2k8s/test/harness"
 )
 
-// resync is short, so that tests of the Controller need not wait.
-const resync = "3"
+// settings of the product: everything is logged, and stories need not wait long, be it
+// for the Controller to look again or for new pods to replace the old ones. The webhook
+// rolls out as it does by default, under load too.
+var settings = []string{
+	"--set", "global.logLevel=debug",
+	"--set", "azureKeyVaultResyncPeriod=3",
+	"--set", "controller.strategy.rollingUpdate.maxSurge=100%",
+	"--set", "env_injector.broker.strategy.rollingUpdate.maxSurge=100%",
+}
 
 func main() {
 	if err := run(); err != nil {
@@ -82,7 +89,7 @@ func run() error {
 }
 
 func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) (tally, error) {
-	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
+	if err := c.Install(ctx, harness.Images{}, settings...); err != nil {
 		return tally{}, err
 	}
 	cmd := tests(ctx, root, only, "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
