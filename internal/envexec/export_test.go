@@ -26,5 +26,7 @@ func Write(environ []string, answer brokerapi.Response, root string) error {
 var (
 	Lookup   = lookup
 	LastWord = lastWord
+	Reason   = filesReason
+	Life     = life
 	Status   = exitStatus
 )

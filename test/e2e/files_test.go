@@ -132,10 +132,10 @@ func (s *story) logs(pod, words string) {
 	s.Helper()
 	s.eventually(pod+" should log what is expected", func() error {
 		text, err := s.try("", "logs", pod)
-		if err != nil || !strings.Contains(text, words) {
-			return fmt.Errorf("%w: %q in %q", err, words, text)
+		if err == nil && !strings.Contains(text, words) {
+			err = fmt.Errorf("%q is not in %q", words, text)
 		}
-		return nil
+		return err
 	})
 }
 
