@@ -105,7 +105,7 @@ func (f files) write(root string) error {
 }
 
 // fill replaces what is there from an earlier start. A probe or a hook may run the
-// wrapper beside the program: it takes the files as the program has found them.
+// wrapper beside the program: it takes the files as the program has left them.
 func (f files) fill(root string) error {
 	volume, err := open(root)
 	if err != nil {
@@ -114,17 +114,31 @@ func (f files) fill(root string) error {
 	defer func() { _ = volume.Close() }()
 	others := alive(filepath.Join(root, started))
 	if len(others) == 0 {
-		if err := empty(volume); err != nil {
+		err = f.replace(volume)
+	}
+	if err != nil {
+		return err
+	}
+	lines := strings.Join(append(others, life("self")), "\n")
+	return appear(filepath.Join(root, started), 0o400, strings.NewReader(lines))
+}
+
+func (f files) replace(volume *os.File) error {
+	names, err := volume.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.RemoveAll(filepath.Join(volume.Name(), name)); err != nil {
 			return err
 		}
 	}
 	for name, dir := range f.directories {
-		if err := fillDirectory(filepath.Join(root, name), dir); err != nil {
+		if err := makeDirectory(filepath.Join(volume.Name(), name), dir); err != nil {
 			return err
 		}
 	}
-	lines := strings.Join(append(others, life("self")), "\n")
-	return appear(filepath.Join(root, started), 0o400, strings.NewReader(lines))
+	return nil
 }
 
 // tmpfs is the kernel's TMPFS_MAGIC.
@@ -153,33 +167,15 @@ func open(root string) (*os.File, error) {
 	return volume, nil
 }
 
-func empty(volume *os.File) error {
-	names, err := volume.Readdirnames(-1)
-	if err != nil {
+func makeDirectory(path string, dir map[string]content) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := os.RemoveAll(filepath.Join(volume.Name(), name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fillDirectory adds what is not there yet, whatever the umask.
-func fillDirectory(path string, dir map[string]content) error {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory, which nobody else may enter
+	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory; the umask may have closed it to us
 		return err
 	}
 	for name, file := range dir {
-		file, path := file.data, filepath.Join(path, name)
-		if _, err := os.Lstat(path); err == nil {
-			continue
-		}
-		if err := appear(path, 0o400, bytes.NewReader(file)); err != nil {
+		if err := appear(filepath.Join(path, name), 0o400, bytes.NewReader(file.data)); err != nil {
 			return err
 		}
 	}
