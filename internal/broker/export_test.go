@@ -17,6 +17,12 @@ func (b *Broker) Unlimited() {
 // HoldPods lets no pod ask.
 func (b *Broker) HoldPods() { b.limits.pods.burst = 0 }
 
+// Granted is an answer's status and size.
+func Granted(values grant.Values) (status, size int) {
+	o := granted(grant.Verdict{}, values)
+	return o.status, len(o.body)
+}
+
 // Encoded is an answer, and whether its memory was moved while it was made.
 func Encoded(values grant.Values) ([]byte, bool) {
 	body := encoded(values)

@@ -56,6 +56,7 @@ type stage struct {
 
 	handler http.Handler
 	vault   *vaulttest.Reader
+	files   string // of the container that wrap starts
 	log     *buffer
 	metrics *prometheus.Registry
 	// tokens says what the API server thinks of each, by the name that token gives it.
