@@ -21,11 +21,11 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/envexec"
 )
 
-// The stories' command is main but for two paths, which are fixed in a container.
+// The stories' command is main but for three paths, which are fixed in a container.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"azure-keyvault-env": func() {
 		w := envexec.System()
-		w.TokenFile, w.TerminationLog = os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG")
+		w.TokenFile, w.TerminationLog, w.FilesDir = os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG"), os.Getenv("FILES_DIR")
 		os.Exit(envexec.Run(w))
 	}})
 }
@@ -53,6 +53,12 @@ func setup(e *testscript.Env) error {
 	e.Setenv("TERMINATION_LOG", e.WorkDir+"/termination-log")
 	e.Setenv(brokerapi.EnvRetryWait, "0")
 	e.Values["asked"] = new(atomic.Int64)
+	files, err := os.MkdirTemp("/dev/shm", "azure-keyvault-env-") // in memory, as in a container
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { _ = os.RemoveAll(files) })
+	e.Setenv("FILES_DIR", files)
 	if err := os.WriteFile(e.WorkDir+"/termination-log", nil, 0o600); err != nil {
 		return err
 	}

@@ -3,9 +3,12 @@
 package broker_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,10 +21,14 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/broker"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
+	"github.com/akv2k8s/akv2k8s/internal/grant"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
@@ -76,6 +83,71 @@ func TestAnswersParts(t *testing.T) {
 	if err := s.ask(t, "good", "kept").pair("kept@azurekeyvault?tls.crt", "kept@azurekeyvault?tls.key"); err != nil {
 		t.Errorf("a pair in a secret: %v", err)
 	}
+}
+
+// A file is a value like any other, and travels once; a directory is all parts of an
+// object, from one read.
+func TestAnswersFiles(t *testing.T) {
+	s := newStage(t)
+	got := s.ask(t, "good", "files")
+	pair := got.files["tls@azurekeyvault;directory"]
+	if _, err := tls.X509KeyPair(pair["tls.crt"], pair["tls.key"]); err != nil || len(pair) != 2 {
+		t.Errorf("a pair of %d files: %v", len(pair), err)
+	}
+	if got.values["tls@azurekeyvault"] != string(pair["tls.crt"]) { // it has no issuers
+		t.Error("the certificate is another than the pair's")
+	}
+	delete(got.values, "tls@azurekeyvault")
+	delete(got.files, "tls@azurekeyvault;directory")
+	if d := cmp.Diff(map[string]string{"db@azurekeyvault": canary + "=db"}, got.values); d != "" {
+		t.Errorf("values: -want +got\n%s", d)
+	}
+	if d := cmp.Diff(map[string]map[string][]byte{"many@azurekeyvault;directory": {"host": []byte(canary), "raw": []byte("x")}}, got.files); d != "" {
+		t.Errorf("directories: -want +got\n%s", d)
+	}
+	if d := cmp.Diff([]string{"nosuch@azurekeyvault;directory"}, got.absent); d != "" {
+		t.Error(d)
+	}
+	if n := len(s.vault.Reads()); n != 4 { // db, many, and both halves of tls
+		t.Errorf("%d reads", n)
+	}
+	if got := s.ask(t, "good", "no-files"); got.status != http.StatusUnprocessableEntity || got.failure.Problems[0].Reason != v2beta1.ReasonPlaceholderQuery ||
+		!strings.Contains(got.failure.Problems[0].Message, "of type secret: ask for a file of it with ;file") {
+		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+}
+
+// What is written by hand is what encoding/json would write, in memory that was
+// never moved.
+func TestEncoding(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.StringMatching(`[-.a-z0-9]{1,9}@azurekeyvault(\?[-._a-zA-Z0-9]{1,9})?(;directory)?`)
+		bytes := rapid.MapOf(key, rapid.SliceOfN(rapid.Byte(), 0, 9))
+		want := brokerapi.Response{
+			Values: bytes.Draw(t, "values"), Directories: rapid.MapOfN(key, bytes, 0, 3).Draw(t, "directories"),
+			Absent: rapid.SliceOfN(key, 0, 3).Draw(t, "absent"),
+		}
+		values := func(of map[string][]byte) map[string]secret.Value {
+			out := map[string]secret.Value{}
+			for key, value := range of {
+				out[key] = secret.New(value)
+			}
+			return out
+		}
+		in := grant.Values{Values: values(want.Values), Directories: map[string]map[string]secret.Value{}, Absent: want.Absent}
+		for key, files := range want.Directories {
+			in.Directories[key] = values(files)
+		}
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, moved := broker.Encoded(in)
+		if d := cmp.Diff(string(text)+"\n", string(got)); d != "" || moved {
+			t.Fatalf("moved: %v, -want +got\n%s", moved, d)
+		}
+	})
 }
 
 // block is what a PEM block holds.
@@ -426,6 +498,21 @@ func TestAnswersThatNobodyCouldHold(t *testing.T) {
 	got := s.ask(t, "good", "huge")
 	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.failure.Message, "together they have 6144 KiB, and the broker gives 4096 KiB at most") {
 		t.Errorf("status %d, %+v", got.status, got.failure)
+	}
+}
+
+// What is granted can be read at the other end, however many files share it.
+func TestManySmallFiles(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]int{260_000: http.StatusOK, 270_000: http.StatusUnprocessableEntity} {
+		files := map[string]secret.Value{}
+		for i := range n {
+			files[fmt.Sprintf("%07d", i)] = secret.New([]byte{byte(i)}) // 16 bytes with what is around it, of 4 MiB
+		}
+		status, size := broker.Granted(grant.Values{Directories: map[string]map[string]secret.Value{"many@azurekeyvault;directory": files}})
+		if status != want || size > brokerapi.MaxResponseBytes {
+			t.Errorf("%d files: status %d, %d bytes", n, status, size)
+		}
 	}
 }
 

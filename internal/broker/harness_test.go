@@ -56,6 +56,7 @@ type stage struct {
 
 	handler http.Handler
 	vault   *vaulttest.Reader
+	files   string // of the container that wrap starts
 	log     *buffer
 	metrics *prometheus.Registry
 	// tokens says what the API server thinks of each, by the name that token gives it.
@@ -185,6 +186,9 @@ func pod() *corev1.Pod {
 				{Name: "parts", Env: env("USER", "login@azurekeyvault?username", "PASSWORD", "login@azurekeyvault?password", "HOST", "many@azurekeyvault?host", "PEM", "key@azurekeyvault?pem")},
 				{Name: "pair", Env: env("CERT", "tls@azurekeyvault", "RAW", "tls@azurekeyvault?raw")},
 				{Name: "kept", Env: env("CERT", "kept@azurekeyvault?tls.crt", "KEY", "kept@azurekeyvault?tls.key")},
+				{Name: "files", Env: env("PASSWORD", "db@azurekeyvault;file", "AGAIN", "<db@azurekeyvault>", "ENTRIES", "many@azurekeyvault;directory",
+					"PAIR", "tls@azurekeyvault;directory", "CERT", "tls@azurekeyvault;file", "NONE", "nosuch@azurekeyvault;directory;optional")},
+				{Name: "no-files", Env: env("A", "db@azurekeyvault;directory")},
 				{Name: "no-entry", Env: env("A", "many@azurekeyvault?port", "B", "many@azurekeyvault?host")},
 				{Name: "large", Env: env("A", "large@azurekeyvault")},
 				{Name: "huge", Env: env("A", "large@azurekeyvault", "B", "large2@azurekeyvault")},
@@ -368,6 +372,7 @@ type reply struct {
 	header  http.Header
 	failure brokerapi.Failure
 	values  map[string]string // by the placeholder's key
+	files   map[string]map[string][]byte
 	absent  []string
 }
 
@@ -424,7 +429,7 @@ func (s *stage) send(t *testing.T, method, authorization, body string) reply {
 		for name, value := range answer.Values {
 			out.values[name] = string(value)
 		}
-		out.absent = answer.Absent
+		out.absent, out.files = answer.Absent, answer.Directories
 		return out
 	}
 	if strings.Contains(string(raw), canary) {

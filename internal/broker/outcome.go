@@ -3,7 +3,6 @@
 package broker
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/grant"
+	"github.com/akv2k8s/akv2k8s/internal/secret"
 )
 
 // result is how a request ended, in one word for metrics and audit.
@@ -119,19 +119,28 @@ func refused(v grant.Verdict, values grant.Values) outcome {
 	}
 }
 
-// maxValues in one answer: base64 adds a third, names the rest.
-const maxValues = brokerapi.MaxResponseBytes / 2
+// maxValues in one answer: base64 adds a third, names the rest. Of files, which may be
+// many and small, the names and perFile bytes for what JSON puts around them count too.
+const (
+	maxValues = brokerapi.MaxResponseBytes / 2
+	perFile   = 8
+)
 
 func granted(v grant.Verdict, values grant.Values) outcome {
 	size := 0
 	for _, value := range values.Values {
 		size += value.Len()
 	}
+	for _, files := range values.Directories {
+		for name, value := range files {
+			size += len(name) + value.Len() + perFile
+		}
+	}
 	if size > maxValues {
 		return outcome{
 			result: resultRefused, status: http.StatusUnprocessableEntity, verdict: v,
 			failure: brokerapi.Failure{Message: fmt.Sprintf(
-				"the values are larger than an environment can hold: together they have %d KiB, and the broker gives %d KiB at most", size>>10, maxValues>>10)},
+				"the values are larger than a container can have: together they have %d KiB, and the broker gives %d KiB at most", size>>10, maxValues>>10)},
 		}
 	}
 	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, body: encoded(values)}
@@ -140,24 +149,62 @@ func granted(v grant.Verdict, values grant.Values) outcome {
 // encoded is a brokerapi.Response in JSON. encoding/json would leave values in memory
 // that is used again; this is one piece, and can be wiped.
 func encoded(values grant.Values) []byte {
-	response, _ := json.Marshal(brokerapi.Response{Values: map[string][]byte{}, Absent: values.Absent}) // texts always marshal
-	head, tail, _ := bytes.Cut(response, []byte("{}"))
-	size := len(response) + 1
-	for key, value := range values.Values {
-		size += 2*len(key) + base64.StdEncoding.EncodedLen(value.Len()) + len(`"":"",`)
+	body := append(make([]byte, 0, capacity(values)), `{"values":`...)
+	body = appendValues(body, values.Values)
+	for i, key := range slices.Sorted(maps.Keys(values.Directories)) {
+		head := `,`
+		if i == 0 {
+			head = `,"directories":{`
+		}
+		body = append(appendText(append(body, head...), key), ':')
+		body = appendValues(body, values.Directories[key])
 	}
-	body := append(make([]byte, 0, size), head...)
-	open := byte('{')
-	for _, key := range slices.Sorted(maps.Keys(values.Values)) {
-		name, _ := json.Marshal(key)
-		body = append(append(append(body, open), name...), `:"`...)
-		body = append(base64.StdEncoding.AppendEncode(body, values.Values[key].Reveal()), '"')
-		open = ','
+	if len(values.Directories) > 0 {
+		body = append(body, '}')
 	}
-	if open == '{' {
-		body = append(body, open)
+	if len(values.Absent) > 0 {
+		absent, _ := json.Marshal(values.Absent) // texts always marshal
+		body = append(append(body, `,"absent":`...), absent...)
 	}
-	return append(append(append(body, '}'), tail...), '\n')
+	return append(body, '}', '\n')
+}
+
+// capacity is never less than the answer takes: to grow would be to copy, and leave
+// values behind. No byte of a name takes more than two.
+func capacity(values grant.Values) int {
+	size := len(`{"values":,"directories":{},"absent":[]}`) + 1 + sizeOf(values.Values)
+	for key, files := range values.Directories {
+		size += 2*len(key) + len(`"":,`) + sizeOf(files)
+	}
+	for _, key := range values.Absent {
+		size += 2*len(key) + len(`"",`)
+	}
+	return size
+}
+
+func sizeOf(values map[string]secret.Value) int {
+	size := len(`{}`)
+	for name, value := range values {
+		size += 2*len(name) + base64.StdEncoding.EncodedLen(value.Len()) + len(`"":"",`)
+	}
+	return size
+}
+
+func appendValues(body []byte, values map[string]secret.Value) []byte {
+	body = append(body, '{')
+	for i, name := range slices.Sorted(maps.Keys(values)) {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(appendText(body, name), `:"`...)
+		body = append(base64.StdEncoding.AppendEncode(body, values[name].Reveal()), '"')
+	}
+	return append(body, '}')
+}
+
+func appendText(body []byte, text string) []byte {
+	quoted, _ := json.Marshal(text) // texts always marshal
+	return append(body, quoted...)
 }
 
 // writeWithin is less than a reader takes who wants the answer, and bounds for how

@@ -4,6 +4,7 @@ package broker_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"log"
@@ -47,7 +48,7 @@ func (s *stage) wrap(t *testing.T, name, container string, environ ...string) (i
 			brokerapi.EnvCABundle + "=" + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 			brokerapi.EnvRetries + "=0", brokerapi.EnvLogLevel + "=debug",
 		}, environ),
-		Stderr: &stderr, TokenFile: tokenFile, TerminationLog: message,
+		Stderr: &stderr, TokenFile: tokenFile, TerminationLog: message, FilesDir: s.files,
 		Dial: (&net.Dialer{}).DialContext,
 		Exec: func(_ string, _, environ []string) error { started = environ; return os.ErrPermission },
 	})
@@ -67,6 +68,30 @@ func TestWrapperAndBroker(t *testing.T) {
 	_, environ, said := s.wrap(t, "good", "init", "PASSWORD=db@azurekeyvault", "PLAIN=x")
 	if !slices.Equal(environ, []string{"PASSWORD=" + canary + "=db", "PLAIN=x"}) {
 		t.Errorf("%d variables, %s", len(environ), said)
+	}
+}
+
+// Files arrive as the broker has rendered them, a pair as one that a server can use.
+func TestWrapperAndBrokerFiles(t *testing.T) {
+	s := newStage(t)
+	dir, err := os.MkdirTemp("/dev/shm", "broker-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	s.files = dir
+	_, environ, said := s.wrap(t, "good", "files", "PASSWORD=db@azurekeyvault;file", "ENTRIES=many@azurekeyvault;directory", "PAIR=tls@azurekeyvault;directory")
+	if !slices.Equal(environ, []string{"PASSWORD=" + dir + "/db/value", "ENTRIES=" + dir + "/many", "PAIR=" + dir + "/tls"}) {
+		t.Fatalf("%q, %s", environ, said)
+	}
+	if text, err := os.ReadFile(dir + "/db/value"); err != nil || string(text) != canary+"=db" {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	if text, err := os.ReadFile(dir + "/many/host"); err != nil || string(text) != canary {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	if _, err := tls.LoadX509KeyPair(dir+"/tls/tls.crt", dir+"/tls/tls.key"); err != nil {
+		t.Error(err)
 	}
 }
 

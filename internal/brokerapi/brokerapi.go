@@ -47,10 +47,14 @@ const (
 	Binary     = BinaryDir + "azure-keyvault-env"
 	TokenDir   = "/var/run/secrets/azure-keyvault-env"
 	TokenFile  = TokenDir + "/token"
-	EnvPrefix  = "ENV_INJECTOR_" // the wrapper removes every variable so named
+	FilesDir   = "/var/run/secrets/azure-keyvault" // of a container whose placeholders ask for files
+	EnvPrefix  = "ENV_INJECTOR_"                   // the wrapper removes every variable so named
 	VolumeName = "azure-keyvault-env"
 	// TokenVolumeName is the volume that holds the projected token.
 	TokenVolumeName = "azure-keyvault-token"
+	// FilesVolumePrefix begins the name of a volume for the files of one container; a
+	// number follows.
+	FilesVolumePrefix = "azure-keyvault-files-"
 	// InitContainerName is the container that copies the wrapper.
 	InitContainerName = "copy-azurekeyvault-env"
 )
@@ -80,10 +84,13 @@ type Request struct {
 }
 
 // Response holds what the placeholders of that container's environment, as the
-// pod's spec has it, stand for: each of them is in exactly one of the two.
+// pod's spec has it, stand for: each of them is in exactly one of the three.
 type Response struct {
-	// Values by NAME@azurekeyvault?QUERY; base64 on the wire.
+	// Values by NAME@azurekeyvault?QUERY, be they for a text or for a file; base64 on
+	// the wire.
 	Values map[string][]byte `json:"values"`
+	// Directories by NAME@azurekeyvault;directory: the contents of their files by name.
+	Directories map[string]map[string][]byte `json:"directories,omitempty"`
 	// Absent are those without a value, all of which say what to do then. Sorted.
 	Absent []string `json:"absent,omitempty"`
 }

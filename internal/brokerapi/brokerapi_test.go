@@ -17,7 +17,8 @@ import (
 
 func TestResponseShowsNothing(t *testing.T) {
 	t.Parallel()
-	r := brokerapi.Response{Values: map[string][]byte{"PASSWORD": []byte("hunter2")}}
+	value := map[string][]byte{"PASSWORD": []byte("hunter2")}
+	r := brokerapi.Response{Values: value, Directories: map[string]map[string][]byte{"D": value}}
 	var text strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&text, verb+verb, r, &r)
@@ -42,6 +43,10 @@ func TestWire(t *testing.T) {
 	}{
 		"Request":  {brokerapi.Request{Container: "app"}, `{"container":"app"}`},
 		"Response": {brokerapi.Response{Values: map[string][]byte{"A": []byte("1"), "B": {}}}, `{"values":{"A":"MQ==","B":""}}`},
+		"Directories": {
+			brokerapi.Response{Values: map[string][]byte{}, Directories: map[string]map[string][]byte{"A": {"f": []byte("1")}, "B": {}}, Absent: []string{"C"}},
+			`{"values":{},"directories":{"A":{"f":"MQ=="},"B":{}},"absent":["C"]}`,
+		},
 		"Failure": {
 			brokerapi.Failure{Message: "m", Problems: []brokerapi.Problem{{Variable: "v", Placeholder: "p", Reason: "r", Message: "n"}}, Retry: true},
 			`{"message":"m","problems":[{"variable":"v","placeholder":"p","reason":"r","message":"n"}],"retry":true}`,

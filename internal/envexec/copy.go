@@ -43,6 +43,11 @@ func copyFile(dest string) error {
 		return err
 	}
 	defer func() { _ = from.Close() }()
+	return appear(dest, 0o555, from)
+}
+
+// appear puts a file there whole or not at all, with this mode whatever the umask.
+func appear(dest string, mode os.FileMode, from io.Reader) error {
 	to, err := os.CreateTemp(filepath.Dir(dest), ".azure-keyvault-env-*")
 	if err != nil {
 		return err
@@ -52,7 +57,7 @@ func copyFile(dest string) error {
 	if _, err := io.Copy(to, from); err != nil {
 		return err
 	}
-	if err := to.Chmod(0o555); err != nil { // whatever the umask
+	if err := to.Chmod(mode); err != nil {
 		return err
 	}
 	if err := to.Close(); err != nil {

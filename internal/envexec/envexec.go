@@ -31,7 +31,9 @@
 //	126  the program was found but cannot be executed
 //	127  the program was not found
 //
-// Nothing is started with a placeholder left in its environment.
+// Nothing is started with a placeholder left in its environment. Where a placeholder
+// asks for files, they are written anew at each start into a volume in memory, which
+// admission mounts for this container alone, and the environment has their paths.
 package envexec
 
 import (
@@ -58,6 +60,7 @@ type World struct {
 	Environ        []string
 	Stderr         io.Writer
 	TokenFile      string
+	FilesDir       string // where the files go that placeholders ask for; in memory
 	TerminationLog string // written when it exists already
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	Exec           func(path string, argv, environ []string) error
@@ -70,6 +73,7 @@ func System() World {
 		Environ:        os.Environ(),
 		Stderr:         os.Stderr,
 		TokenFile:      brokerapi.TokenFile,
+		FilesDir:       brokerapi.FilesDir,
 		TerminationLog: "/dev/termination-log",
 		Dial:           (&net.Dialer{}).DialContext,
 		Exec:           syscall.Exec,
@@ -110,8 +114,11 @@ func start(w World, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	environ, err := fill(w.Environ, answer)
-	wipe(answer.Values)
+	environ, files, err := fill(w.Environ, answer, w.FilesDir)
+	if err == nil {
+		err = files.write(w.FilesDir)
+	}
+	wipe(answer)
 	if err != nil {
 		return err
 	}
@@ -125,8 +132,13 @@ func start(w World, log *slog.Logger) error {
 
 // wipe empties the answer. The environment itself is made of strings, which
 // nothing can empty; it dies with the process image a moment later.
-func wipe(values map[string][]byte) {
-	for _, v := range values {
+func wipe(answer brokerapi.Response) {
+	for _, v := range answer.Values {
 		clear(v)
+	}
+	for _, files := range answer.Directories {
+		for _, v := range files {
+			clear(v)
+		}
 	}
 }

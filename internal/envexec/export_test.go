@@ -2,10 +2,31 @@
 
 package envexec
 
+import "github.com/akv2k8s/akv2k8s/internal/brokerapi"
+
+// FilesRoot is where Fill says that files are.
+const FilesRoot = "/files"
+
+// Fill is the environment alone.
+func Fill(environ []string, answer brokerapi.Response) ([]string, error) {
+	filled, _, err := fill(environ, answer, FilesRoot)
+	return filled, err
+}
+
+// Write fills an environment and writes its files to root.
+func Write(environ []string, answer brokerapi.Response, root string) error {
+	_, files, err := fill(environ, answer, root)
+	if err != nil {
+		return err
+	}
+	return files.write(root)
+}
+
 // The pure parts, for tests.
 var (
-	Fill     = fill
 	Lookup   = lookup
 	LastWord = lastWord
+	Reason   = filesReason
+	Life     = life
 	Status   = exitStatus
 )

@@ -25,6 +25,7 @@ type Need struct {
 	secret    string // name of the AzureKeyVaultSecret
 	spec      v2beta1.AzureKeyVaultSecretSpec
 	query     string
+	directory bool // all parts of the object
 	dispensed bool // all that hold it say what to do without
 }
 
@@ -37,9 +38,11 @@ type Read struct {
 // Values is what a container gets, or the problems that keep it from starting,
 // sorted by variable.
 type Values struct {
-	Values   map[string]secret.Value // by the placeholder's key
-	Absent   []string                // the keys of those that may be done without and do not exist, sorted
-	Problems []brokerapi.Problem
+	Values map[string]secret.Value // by the placeholder's key
+	// Directories are those of placeholders for all parts of an object: its files' contents by name.
+	Directories map[string]map[string]secret.Value
+	Absent      []string // the keys of those that may be done without and do not exist, sorted
+	Problems    []brokerapi.Problem
 	// Retry says that asking again may help, which is so when the vaults'
 	// absence is all that is wrong. RetryAfter is the longest that one asked for.
 	Retry      bool
@@ -118,7 +121,7 @@ func uses(variables []Variable, out *Values) []*use {
 }
 
 func (u *use) resolve(spec v2beta1.AzureKeyVaultSecretSpec) (Need, *brokerapi.Problem) {
-	ref, err := render.EnvReference(spec, u.placeholder.Query)
+	ref, err := reference(spec, u.placeholder)
 	if err != nil {
 		fault := render.Explain(err)
 		return Need{}, problem(u.variable, u.placeholder.Key(), fault.Reason,
@@ -126,8 +129,16 @@ func (u *use) resolve(spec v2beta1.AzureKeyVaultSecretSpec) (Need, *brokerapi.Pr
 	}
 	return Need{
 		Key: u.placeholder.Key(), Variable: u.variable, Reference: ref,
-		secret: u.placeholder.Name, spec: spec, query: u.placeholder.Query, dispensed: u.dispensed,
+		secret: u.placeholder.Name, spec: spec, query: u.placeholder.Query,
+		directory: u.placeholder.Form == placeholder.Directory, dispensed: u.dispensed,
 	}, nil
+}
+
+func reference(spec v2beta1.AzureKeyVaultSecretSpec, p placeholder.Placeholder) (vault.Reference, error) {
+	if p.Form == placeholder.Directory {
+		return render.DirectoryReference(spec)
+	}
+	return render.EnvReference(spec, p.Query)
 }
 
 // References lists what has to be read, each object once.
@@ -168,13 +179,12 @@ func Torn(reads map[vault.Reference]Read) map[vault.Reference]vault.Reference {
 // Fill completes what Resolve gave with what was read; a problem with one is a
 // problem for the container, and then there are no values.
 func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
-	out.Values, out.Retry = map[string]secret.Value{}, true
+	out.Values, out.Directories, out.Retry = map[string]secret.Value{}, map[string]map[string]secret.Value{}, true
 	opened := shelf{}
 	for _, n := range needs {
-		value, err := opened.value(n, reads[n.Reference])
+		err := out.take(n, opened, reads[n.Reference])
 		switch {
 		case err == nil:
-			out.Values[n.Key] = value
 			continue
 		case n.dispensed && absent(err):
 			out.Absent = append(out.Absent, n.Key)
@@ -189,8 +199,27 @@ func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 		out.Retry = false
 		return out.sorted()
 	}
-	out.Values, out.Absent = nil, nil
+	out.Values, out.Directories, out.Absent = nil, nil, nil
 	return out.sorted()
+}
+
+// take puts what one placeholder stands for where it belongs.
+func (v *Values) take(n Need, opened shelf, read Read) error {
+	parts, err := opened.parts(n, read)
+	switch {
+	case err != nil:
+	case n.directory:
+		var files map[string]secret.Value
+		if files, err = parts.Directory(); err == nil {
+			v.Directories[n.Key] = files
+		}
+	default:
+		var value secret.Value
+		if value, err = parts.Env(n.query); err == nil {
+			v.Values[n.Key] = value
+		}
+	}
+	return err
 }
 
 // absent is what ";optional" and ";default" are about. A vault that cannot be
@@ -208,9 +237,9 @@ type volume struct {
 	reference vault.Reference
 }
 
-func (s shelf) value(n Need, read Read) (secret.Value, error) {
+func (s shelf) parts(n Need, read Read) (render.Parts, error) {
 	if read.Err != nil {
-		return secret.Value{}, read.Err
+		return render.Parts{}, read.Err
 	}
 	v := volume{n.secret, n.Reference}
 	parts, ok := s[v]
@@ -218,7 +247,7 @@ func (s shelf) value(n Need, read Read) (secret.Value, error) {
 		parts = render.Open(n.spec, read.Object)
 		s[v] = parts
 	}
-	return parts.Env(n.query)
+	return parts, nil
 }
 
 // about names the object: whoever reads this knows the variable and looks for

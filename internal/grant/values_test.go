@@ -85,7 +85,7 @@ func TestReferences(t *testing.T) {
 // outweighs those that need not.
 func TestResolve(t *testing.T) {
 	t.Parallel()
-	secrets := map[string]*v2beta1.AzureKeyVaultSecret{"db": akvs(v2beta1.ObjectSecret, "db")}
+	secrets := map[string]*v2beta1.AzureKeyVaultSecret{"db": akvs(v2beta1.ObjectSecret, "db"), "tls": akvs(v2beta1.ObjectCertificate, "tls")}
 	type verdict struct{ Needs, Absent, Problems []string }
 	cases := map[string]struct {
 		texts []string
@@ -98,6 +98,12 @@ func TestResolve(t *testing.T) {
 		"Optional":        {[]string{"db@azurekeyvault;optional"}, verdict{Needs: []string{"db@azurekeyvault of A"}}},
 		"Absent":          {[]string{"no@azurekeyvault;optional", "<no@azurekeyvault;default=x>"}, verdict{Absent: []string{"no@azurekeyvault"}}},
 		"AbsentButNeeded": {[]string{"no@azurekeyvault;optional", "no@azurekeyvault"}, verdict{Problems: []string{"no@azurekeyvault of B"}}},
+		"FileAndText":     {[]string{"<db@azurekeyvault;file>", "db@azurekeyvault"}, verdict{Needs: []string{"db@azurekeyvault of A"}}},
+		"FileOptional":    {[]string{"no@azurekeyvault;file;optional", "no@azurekeyvault;default=x"}, verdict{Absent: []string{"no@azurekeyvault"}}},
+		"FileNeeded":      {[]string{"no@azurekeyvault;optional", "no@azurekeyvault;file"}, verdict{Problems: []string{"no@azurekeyvault of B"}}},
+		"Directory":       {[]string{"tls@azurekeyvault;directory", "tls@azurekeyvault?tls.key;file"}, verdict{Needs: []string{"tls@azurekeyvault;directory of A", "tls@azurekeyvault?tls.key of B"}}},
+		"DirectoryOrNone": {[]string{"no@azurekeyvault;directory;optional"}, verdict{Absent: []string{"no@azurekeyvault;directory"}}},
+		"NoDirectory":     {[]string{"db@azurekeyvault;directory;optional"}, verdict{Problems: []string{"db@azurekeyvault;directory of A"}}},
 		"TwoQueries":      {[]string{"no@azurekeyvault?a;optional", "no@azurekeyvault?b;optional"}, verdict{Absent: []string{"no@azurekeyvault?a", "no@azurekeyvault?b"}}},
 	}
 	for name, tc := range cases {
@@ -237,6 +243,7 @@ func TestPairsComeFromFewReads(t *testing.T) {
 		grant.Variable{Name: "A", Text: "tls@azurekeyvault?raw"}, grant.Variable{Name: "B", Text: "tls@azurekeyvault?tls.key"},
 		grant.Variable{Name: "C", Text: "tls@azurekeyvault?tls.crt"},
 		grant.Variable{Name: "D", Text: "db@azurekeyvault?tls.crt"}, grant.Variable{Name: "E", Text: "db@azurekeyvault?tls.key"},
+		grant.Variable{Name: "H", Text: "tls@azurekeyvault;directory"}, grant.Variable{Name: "I", Text: "tls@azurekeyvault?tls.crt;file"},
 		grant.Variable{Name: "F", Text: "db@azurekeyvault?raw"}, grant.Variable{Name: "G", Text: "db@azurekeyvault?password"},
 	))
 	want := []vault.Reference{
@@ -253,6 +260,8 @@ func TestResolveRefusesQueries(t *testing.T) {
 	for name, tc := range map[string]struct{ text, reason, says string }{
 		"NoSuchPart": {"db@azurekeyvault?nope", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db: " + render.ErrQuery.Error() + ", of type secret; possible are: none, raw"},
 		"NoName":     {"many@azurekeyvault", v2beta1.ReasonPlaceholderQuery, "a multi-key-value-secret has no value of its own: name an entry"},
+		"NoParts":    {"db@azurekeyvault;directory", v2beta1.ReasonPlaceholderQuery, "AzureKeyVaultSecret db: " + render.ErrDirectory.Error() + ", of type secret: ask for a file"},
+		"NoEntries":  {"many@azurekeyvault;directory", v2beta1.ReasonOutputInvalid, render.ErrContentType.Error()},
 		"NoFormat":   {"many@azurekeyvault?a", v2beta1.ReasonOutputInvalid, render.ErrContentType.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -365,5 +374,32 @@ func TestFillKeepsSecretsApart(t *testing.T) {
 	})
 	if string(got.Values["db@azurekeyvault"].Reveal()) != " v " || string(got.Values["trimmed@azurekeyvault"].Reveal()) != "v" {
 		t.Errorf("%d values, %+v", len(got.Values), got.Problems)
+	}
+}
+
+// A directory is there with all of its files, may be done without like a value, and
+// fails like one.
+func TestFillDirectories(t *testing.T) {
+	t.Parallel()
+	many := akvs(v2beta1.ObjectMultiKeyValue, "many")
+	many.Spec.Vault.Object.ContentType = v2beta1.ContentJSON
+	ns, _ := grant.Resolve([]grant.Variable{{Name: "A", Text: "many@azurekeyvault;directory;optional"}, {Name: "B", Text: "many@azurekeyvault?a;file"}},
+		map[string]*v2beta1.AzureKeyVaultSecret{"many": many})
+	fill := func(text string, err error) grant.Values {
+		return grant.Fill(ns, grant.Values{}, map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(text))}, Err: err}})
+	}
+	got := fill(`{"a":"1","b":"2"}`, nil)
+	files := got.Directories["many@azurekeyvault;directory"]
+	if len(got.Values) != 1 || len(files) != 2 || string(files["b"].Reveal()) != "2" || !files["a"].Equal(got.Values["many@azurekeyvault?a"]) {
+		t.Errorf("%d values, %d files, %+v", len(got.Values), len(files), got.Problems)
+	}
+	if got := fill(`{"b":"2"}`, nil); got.Directories != nil || got.Values != nil || len(got.Problems) != 1 || got.Problems[0].Variable != "B" {
+		t.Errorf("without an entry that is needed: %+v", got)
+	}
+	if got := fill(`{"a":[]}`, nil); len(got.Problems) != 2 || got.Problems[0].Placeholder != "many@azurekeyvault;directory" || got.Problems[0].Reason != v2beta1.ReasonOutputInvalid {
+		t.Errorf("broken: %+v", got)
+	}
+	if got := fill("", vault.ErrNotFound); len(got.Problems) != 1 || got.Problems[0].Variable != "B" { // the directory may be done without
+		t.Errorf("absent: %+v", got)
 	}
 }

@@ -79,6 +79,7 @@ func sources() inject.Sources {
 			"PASSWORD": "my-secret@azurekeyvault", "URL": "p://u:<my-secret@azurekeyvault>@h/$(HOME)", "PLAIN": "plain", "C": "my-cert@azurekeyvault",
 			"costs": "a $(dollar) and my-secret@@azurekeyvault",
 		},
+		{Kind: inject.ConfigMap, Name: "files"}: {"CERT": "my-cert@azurekeyvault;file", "ALL": "<my-many@azurekeyvault;directory>/x"},
 		{Kind: inject.Secret, Name: "login"}: {
 			"PASSWORD": "my-cert@azurekeyvault?tls.key", "DSN": "Password=s3cr3t;Token=<my-secret@azurekeyvault;default=s3cr3t>", "PLAIN": "s3cr3t",
 		},

@@ -72,6 +72,7 @@ var (
 		sources,      // what references hold is in the pod's own env
 		volumes,      // one for the wrapper, one for the token
 		mounts,       // both, read-only
+		files,        // and one for the files of each container that asks for some
 		environment,  // where the broker is
 		command,      // the wrapper, then what would have been run
 		wrapHandlers, // and before the commands of probes and hooks, where asked
@@ -88,10 +89,12 @@ type injection struct {
 	facts       Facts
 	settings    Settings
 
-	patch    Patch
-	grown    map[string]bool // lists that the patch has created
-	problems []string
-	report   Report
+	patch Patch
+	grown map[string]bool // lists that the patch has created
+	// filesVolumes is the number of the last volume for files that was added.
+	filesVolumes int
+	problems     []string
+	report       Report
 }
 
 // Decide returns how the pod must change. A pod that must not start as it is

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,7 +54,11 @@ func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 			if d := cmp.Diff(ideal(c), actual(t, injected)); d != "" {
 				t.Fatalf("container %s: the program sees -want +got\n%s\n%s", c.Name, d, out)
 			}
+			if d := cmp.Diff(idealArguments(c), actualArguments(injected)); len(c.Command) > 0 && d != "" {
+				t.Fatalf("container %s: the program is called with -want +got\n%s\n%s", c.Name, d, out)
+			}
 		}
+		filesApart(t, after)
 		if w, g := qos(before), qos(after); w != g {
 			t.Fatalf("QoS class was %s and is %s", w, g)
 		}
@@ -187,7 +192,12 @@ func environment(c corev1.Container, literal, source func(string) string) map[st
 }
 
 // value is what a placeholder stands for.
-func value(p placeholder.Placeholder) string { return "[" + p.Name + " " + p.Query + "]" }
+func value(p placeholder.Placeholder) string {
+	if path := p.Path(); path != "" {
+		return brokerapi.FilesDir + "/" + path
+	}
+	return "[" + p.Name + " " + p.Query + "]"
+}
 
 func filled(text string) string {
 	read, err := placeholder.Read(text)
@@ -199,6 +209,92 @@ func filled(text string) string {
 
 // ideal is what the program sees if the values stand in the pod and its sources.
 func ideal(c corev1.Container) map[string]string { return environment(c, filled, filled) }
+
+func idealArguments(c corev1.Container) []string {
+	return expandAll(append(append([]string{}, c.Command...), c.Args...), ideal(c))
+}
+
+// actualArguments are the kubelet's work alone. In its eyes placeholders are values.
+func actualArguments(c corev1.Container) []string {
+	same := func(text string) string { return text }
+	return expandAll(slices.DeleteFunc(append(append([]string{}, c.Command...), c.Args...), func(s string) bool { return s == brokerapi.Binary }), environment(c, same, same))
+}
+
+func expandAll(texts []string, env map[string]string) []string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = expand(text, env)
+	}
+	return out
+}
+
+// filesApart checks that who asks for files, and nobody else, has a volume for them, in
+// memory, that no other container can see.
+func filesApart(t *rapid.T, pod corev1.Pod) {
+	mounted := map[string]int{}
+	for _, c := range append(append([]corev1.Container{}, pod.Spec.InitContainers...), pod.Spec.Containers...) {
+		var own []string
+		for _, m := range c.VolumeMounts {
+			mounted[m.Name]++
+			if m.MountPath == brokerapi.FilesDir && !m.ReadOnly {
+				own = append(own, m.Name)
+			}
+		}
+		asked := slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return strings.Contains(e.Value, ";file") || strings.Contains(e.Value, ";directory")
+		})
+		if asked != (len(own) == 1) || len(own) > 1 {
+			t.Fatalf("container %s asks for files: %v, mounts %q", c.Name, asked, own)
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		if strings.HasPrefix(v.Name, brokerapi.FilesVolumePrefix) && (mounted[v.Name] != 1 || v.EmptyDir.Medium != corev1.StorageMediumMemory) {
+			t.Fatalf("volume %s is mounted %d times: %+v", v.Name, mounted[v.Name], v)
+		}
+	}
+}
+
+// Webhooks after ours may put containers before those that we know.
+func TestFilesStayWithTheirContainer(t *testing.T) {
+	t.Parallel()
+	out, _ := decide(t, readJSON(t, "testdata/files/in.yaml"))
+	var pod corev1.Pod
+	if err := json.Unmarshal(out, &pod); err != nil {
+		t.Fatal(err)
+	}
+	newcomer := corev1.Container{Name: "newcomer", Command: []string{"/app"}, Env: []corev1.EnvVar{{Name: "A", Value: "my-secret@azurekeyvault;file"}}}
+	slices.Reverse(pod.Spec.Containers)
+	pod.Spec.Containers = append([]corev1.Container{newcomer}, pod.Spec.Containers...)
+	want := pod.DeepCopy()
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, report := decide(t, raw)
+	if again == nil {
+		t.Fatal(report)
+	}
+	var after corev1.Pod
+	if err := json.Unmarshal(again, &after); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want.Spec.Containers[1:], after.Spec.Containers[1:]); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	last := after.Spec.Containers[0].VolumeMounts[2]
+	if d := cmp.Diff(corev1.VolumeMount{Name: "azure-keyvault-files-5", MountPath: brokerapi.FilesDir}, last); d != "" {
+		t.Errorf("the newcomer's: -want +got\n%s", d)
+	}
+	// An argument that comes later has its path too.
+	after.Spec.Containers[0].Args = append(after.Spec.Containers[0].Args, "$(A)")
+	if raw, err = json.Marshal(after); err != nil {
+		t.Fatal(err)
+	}
+	again, report = decide(t, raw)
+	if again == nil || !strings.Contains(string(again), `"/app","/var/run/secrets/azure-keyvault/my-secret/value"`) {
+		t.Errorf("%s%s", report, again)
+	}
+}
 
 // actual is what it sees: the kubelet's work, then the wrapper's. The wrapper gets the
 // values of what the container's own env lists, and of nothing else.
@@ -271,7 +367,8 @@ func drawContainers(t *rapid.T, prefix string, least int) []corev1.Container {
 func drawEnv(t *rapid.T) []corev1.EnvVar {
 	texts := rapid.SampledFrom([]string{
 		"my-secret@azurekeyvault", "absent@azurekeyvault?tls.key", "plain", "$(A)", "$(A)$$(B)$(B)", "$(PASSWORD)-$(URL)$(DSN)",
-		"x<my-secret@azurekeyvault>$(C)", "me@@azurekeyvault", "my-cert@azurekeyvault;optional", "x@azurekeyvault x",
+		"x<my-secret@azurekeyvault>$(C)", "me@@azurekeyvault", "my-secret@azurekeyvault;file;default=d", "<my-many@azurekeyvault;directory>:$(A)",
+		"my-cert@azurekeyvault?tls.key;file", "my-cert@azurekeyvault;optional", "x@azurekeyvault x",
 	})
 	keys := rapid.SampledFrom([]string{"PASSWORD", "URL", "DSN", "PLAIN", "costs"})
 	var env []corev1.EnvVar

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 	"github.com/akv2k8s/akv2k8s/internal/render"
@@ -122,9 +123,18 @@ func (in *injection) doubt(container, variable string, ph placeholder.Placeholde
 		}
 		return
 	}
-	if _, err := render.EnvReference(akvs.Spec, ph.Query); err != nil {
+	if err := renderable(akvs.Spec, ph); err != nil {
 		in.warn("%s%v; the container cannot start with it", where, err)
 	}
+}
+
+func renderable(spec v2beta1.AzureKeyVaultSecretSpec, ph placeholder.Placeholder) error {
+	if ph.Form == placeholder.Directory {
+		_, err := render.DirectoryReference(spec)
+		return err
+	}
+	_, err := render.EnvReference(spec, ph.Query)
+	return err
 }
 
 // envDisableAuth asked the original to use credentials of the container's own.

@@ -9,27 +9,27 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
 )
 
 // texts looks at whatever Kubernetes makes with variables that hold placeholders. In
 // another variable, $(VAR) becomes the placeholder's inline form, which the wrapper
-// fills; anywhere else the placeholder itself would arrive.
+// fills; in an argument the path of a file, which is known; anywhere else the placeholder
+// itself would arrive.
 func texts(in *injection) {
-	for _, t := range in.targets {
-		pending := in.envTexts(t)
-		for i, text := range t.Command {
-			in.argument(t, t.field("command", i), text, pending)
-		}
-		for i, text := range t.Args {
-			in.argument(t, t.field("args", i), text, pending)
-		}
+	for i := range in.targets {
+		t := &in.targets[i]
+		pending := in.envTexts(*t)
+		own := *t.Container // the pod is not ours to change
+		own.Command, own.Args = in.arguments(*t, "command", t.Command, pending), in.arguments(*t, "args", t.Args, pending)
+		t.Container = &own
 		for i, m := range t.VolumeMounts {
-			in.mountPath(t, t.field("volumeMounts", i)+".subPathExpr", m.SubPathExpr, pending)
+			in.mountPath(*t, t.field("volumeMounts", i)+".subPathExpr", m.SubPathExpr, pending)
 		}
 		for _, h := range t.handlers() {
 			for i, text := range h.command {
-				in.argument(t, fmt.Sprintf("the command of %s, text %d,", h.name, i), text, pending)
+				in.argument(*t, fmt.Sprintf("the command of %s, text %d,", h.name, i), text, pending)
 			}
 		}
 	}
@@ -118,6 +118,29 @@ func (p pending) inlined(text string) (string, bool) {
 		return text, false
 	}
 	return replaceReferences(text, by), true
+}
+
+// arguments have the path of its file for each reference to a variable that is one.
+func (in *injection) arguments(t target, list string, texts []string, p pending) []string {
+	out := slices.Clone(texts)
+	for i, text := range out {
+		out[i] = replaceReferences(text, p.path)
+		in.argument(t, t.field(list, i), out[i], p)
+	}
+	if t.wrapped() && !slices.Equal(out, texts) { // else it becomes a part of what the wrapper runs
+		in.set(t.path(list), out)
+	}
+	return out
+}
+
+// path is that of the file which a variable names in any case, and names alone.
+func (p pending) path(name string) (string, bool) {
+	text, _ := placeholder.Read(p[name])
+	list := text.Placeholders()
+	if len(list) != 1 || list[0].Form == placeholder.InText || list[0].Absence == placeholder.Omit {
+		return "", false
+	}
+	return brokerapi.FilesDir + "/" + list[0].Path(), true
 }
 
 func (in *injection) argument(t target, field, text string, p pending) {

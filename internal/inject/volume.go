@@ -37,22 +37,28 @@ func (in *injection) volume(want corev1.Volume, is func(corev1.Volume) bool) {
 // only file lies where the installer would have put it. The node pulls that image
 // as it pulls a container's: with the pull secrets of the pod and its account.
 func (in *injection) wrapperVolume() corev1.Volume {
-	v := corev1.Volume{Name: brokerapi.VolumeName}
-	if in.report.Delivery == DeliveryImageVolume {
-		v.Image = &corev1.ImageVolumeSource{Reference: in.settings.Image, PullPolicy: in.settings.PullPolicy}
-		return v
+	if in.report.Delivery != DeliveryImageVolume {
+		return memory(brokerapi.VolumeName, volumeBytes)
 	}
-	v.EmptyDir = &corev1.EmptyDirVolumeSource{
-		Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(volumeBytes, resource.BinarySI),
-	}
-	return v
+	return corev1.Volume{Name: brokerapi.VolumeName, VolumeSource: corev1.VolumeSource{
+		Image: &corev1.ImageVolumeSource{Reference: in.settings.Image, PullPolicy: in.settings.PullPolicy},
+	}}
+}
+
+func memory(name string, limit int64) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(limit, resource.BinarySI),
+	}}}
+}
+
+func inMemory(v corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
 }
 
 // isWrapperVolume does not ask which image it is, which may be of another
 // release, in a pod that was copied.
 func isWrapperVolume(v corev1.Volume) bool {
-	inMemory := v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
-	return inMemory || (v.Image != nil && v.Image.Reference != "")
+	return inMemory(v) || (v.Image != nil && v.Image.Reference != "")
 }
 
 // tokenVolume leaves the mode of the file to Kubernetes, which makes it as strict

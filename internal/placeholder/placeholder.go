@@ -8,8 +8,9 @@
 //	… @@azurekeyvault …                the text @azurekeyvault, and no placeholder
 //
 // NAME is an AzureKeyVaultSecret of the pod's namespace; "?QUERY" may be left
-// out. Behind it, ";optional" or ";default=TEXT" say what happens when there is no
-// such object. The kubelet's $(VAR) and $$, Helm, Flux, Terraform and envsubst pass
+// out. Behind it, ";file" puts the value into a file and ";directory" all parts of the
+// object into several, whose path then stands in the text; ";optional" or
+// ";default=TEXT", last, say what happens when there is no such object. The kubelet's $(VAR) and $$, Helm, Flux, Terraform and envsubst pass
 // all of this on as it is.
 //
 // The package finds and parses; it reads nothing.
@@ -30,13 +31,25 @@ var (
 	ErrName = errors.New("a placeholder's NAME must be that of an AzureKeyVaultSecret: " +
 		"lower-case letters, digits, '-' and '.', at most 253")
 	ErrQuery    = errors.New("a placeholder's QUERY must be letters, digits, '-', '_' and '.', at most 253")
-	ErrModifier = errors.New("behind a placeholder's NAME and QUERY there may be ;optional or ;default=TEXT alone, " +
-		"where TEXT has neither '<' nor '>' nor " + Marker)
+	ErrModifier = errors.New("behind a placeholder's NAME and QUERY there may be ;file or ;directory, and behind that ;optional or " +
+		";default=TEXT, where TEXT has neither '<' nor '>' nor " + Marker)
+	ErrForm = errors.New("a placeholder with ;directory has neither QUERY nor ;default=TEXT, " +
+		"and the QUERY of one with ;file, which is the file's name, is neither '.' nor '..'")
 )
 
 const (
 	maxName  = 253 // a DNS subdomain's (RFC 1123)
 	maxQuery = 253 // a key's in a Secret
+)
+
+// Form is how a value is delivered.
+type Form int
+
+// The forms.
+const (
+	InText    Form = iota // the value stands in the placeholder's place
+	File                  // a file's path does
+	Directory             // the path of a directory with a file for each part does
 )
 
 // Absence is what to do without a value, which only means: the AzureKeyVaultSecret,
@@ -54,38 +67,68 @@ const (
 type Placeholder struct {
 	Name    string
 	Query   string // empty is the whole value
+	Form    Form
 	Absence Absence
 	Default string // with Absence Default
 }
 
 // Key is the text of what is asked for, whatever happens without it. Equal keys
-// have equal values.
+// have equal values: a file holds what would have stood in the text.
 func (p Placeholder) Key() string {
-	if p.Query == "" {
+	switch {
+	case p.Form == Directory:
+		return p.Name + Marker + directory
+	case p.Query == "":
 		return p.Name + Marker
+	default:
+		return p.Name + Marker + "?" + p.Query
 	}
-	return p.Name + Marker + "?" + p.Query
 }
 
 const (
+	file      = ";file"
+	directory = ";directory"
 	optional  = ";optional"
 	defaultTo = ";default="
 )
 
-// String is the form that is a whole text.
+// String is the placeholder as a whole text.
 func (p Placeholder) String() string {
+	text := p.Key()
+	if p.Form == File {
+		text += file
+	}
 	switch p.Absence {
 	case Omit:
-		return p.Key() + optional
+		return text + optional
 	case Default:
-		return p.Key() + defaultTo + p.Default
+		return text + defaultTo + p.Default
 	default:
-		return p.Key()
+		return text
 	}
 }
 
-// Inline is the form within a longer text.
+// Inline is the placeholder within a longer text.
 func (p Placeholder) Inline() string { return "<" + p.String() + ">" }
+
+// Path is where the value lies below the directory of a container's files: NAME/QUERY,
+// NAME/value without a query, and NAME for all parts of an object. It is empty where
+// the value goes into no file.
+func (p Placeholder) Path() string {
+	switch {
+	case p.Form == InText:
+		return ""
+	case p.Form == Directory:
+		return p.Name
+	case p.Query == "":
+		return p.Name + "/value"
+	default:
+		return p.Name + "/" + p.Query
+	}
+}
+
+// IsFileName says whether a part of an object can be a file of this name.
+func IsFileName(name string) bool { return isQuery(name) && name != "." && name != ".." }
 
 // In says whether a text must be read: it holds a placeholder, something that is
 // nearly one, or an escape.
@@ -174,7 +217,34 @@ func parse(text string) (Placeholder, error) {
 		}
 		p.Query, rest = query[:end], query[end:]
 	}
-	return p.without(rest)
+	return p.shaped(rest)
+}
+
+// shaped reads the form and what is to happen without a value.
+func (p Placeholder) shaped(rest string) (Placeholder, error) {
+	for form, modifier := range [...]string{File: file, Directory: directory} {
+		behind, is := strings.CutPrefix(rest, modifier)
+		if is && modifier != "" && (behind == "" || behind[0] == ';') {
+			p.Form, rest = Form(form), behind
+			break
+		}
+	}
+	p, err := p.without(rest)
+	if err == nil && !p.possible() {
+		return Placeholder{}, ErrForm
+	}
+	return p, err
+}
+
+func (p Placeholder) possible() bool {
+	switch p.Form {
+	case Directory:
+		return p.Query == "" && p.Absence != Default
+	case File:
+		return p.Query == "" || IsFileName(p.Query)
+	default:
+		return true
+	}
 }
 
 // without reads what is to happen without a value.

@@ -4,6 +4,7 @@ package placeholder_test
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -34,6 +35,14 @@ func TestWhole(t *testing.T) {
 		"Default":         {"a@azurekeyvault;default=none yet", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: "none yet"}},
 		"DefaultEmpty":    {"a@azurekeyvault?q;default=", placeholder.Placeholder{Name: "a", Query: "q", Absence: placeholder.Default}},
 		"DefaultOfEach":   {"a@azurekeyvault;default=;optional=?\n$(X)", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: ";optional=?\n$(X)"}},
+		"File":            {"a@azurekeyvault;file", placeholder.Placeholder{Name: "a", Form: placeholder.File}},
+		"FileOfAPart":     {"a@azurekeyvault?tls.key;file", placeholder.Placeholder{Name: "a", Query: "tls.key", Form: placeholder.File}},
+		"FileOptional":    {"a@azurekeyvault?q;file;optional", placeholder.Placeholder{Name: "a", Query: "q", Form: placeholder.File, Absence: placeholder.Omit}},
+		"FileDefault":     {"a@azurekeyvault;file;default=;file", placeholder.Placeholder{Name: "a", Form: placeholder.File, Absence: placeholder.Default, Default: ";file"}},
+		"DefaultNoFile":   {"a@azurekeyvault;default=x;file", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: "x;file"}},
+		"Directory":       {"a@azurekeyvault;directory", placeholder.Placeholder{Name: "a", Form: placeholder.Directory}},
+		"DirectoryOrNone": {"a@azurekeyvault;directory;optional", placeholder.Placeholder{Name: "a", Form: placeholder.Directory, Absence: placeholder.Omit}},
+		"DotsInText":      {"a@azurekeyvault?..", placeholder.Placeholder{Name: "a", Query: ".."}},
 		"DefaultWithAtIn": {"a@azurekeyvault;default=x@y", placeholder.Placeholder{Name: "a", Absence: placeholder.Default, Default: "x@y"}},
 	}
 	for name, tc := range cases {
@@ -67,6 +76,7 @@ func TestInline(t *testing.T) {
 		"OtherBrackets":   {"a<b> < <a@azurekeyvault> > c>", "a<b> < [a] > c>"},
 		"Optional":        {"x<a@azurekeyvault;optional>y", "x[a;optional]y"},
 		"Default":         {"x<a@azurekeyvault?q;default=a b=c;>y", "x[a?q;default=a b=c;]y"},
+		"File":            {"--key=<a@azurekeyvault?q;file>,<b@azurekeyvault;directory;optional>", "--key=[a?q;file],[b;directory;optional]"},
 		"Semicolons":      {"Server=db;Password=<a@azurekeyvault>;Encrypt=true", "Server=db;Password=[a];Encrypt=true"},
 		"Escaped":         {"a@@azurekeyvault", "a@azurekeyvault"},
 		"EscapedInline":   {"<a@@azurekeyvault>", "<a@azurekeyvault>"},
@@ -129,6 +139,15 @@ func TestReadRefuses(t *testing.T) {
 		"NulByte":         {"my-secret@azurekeyvault\x00", placeholder.ErrMalformed},
 		"PasswordInURL":   {"postgres://app:hunter2@azurekeyvault", placeholder.ErrMalformed},
 		"OtherModifier":   {"a@azurekeyvault;hunter2", placeholder.ErrModifier},
+		"FileAndMore":     {"a@azurekeyvault;files", placeholder.ErrModifier},
+		"FileTwice":       {"a@azurekeyvault;file;file", placeholder.ErrModifier},
+		"FileAfter":       {"a@azurekeyvault;optional;file", placeholder.ErrModifier},
+		"FileOfDot":       {"a@azurekeyvault?.;file", placeholder.ErrForm},
+		"FileOfDots":      {"a@azurekeyvault?..;file;default=x", placeholder.ErrForm},
+		"FileQueryBehind": {"a@azurekeyvault;file?q", placeholder.ErrModifier},
+		"DirectoryOfPart": {"a@azurekeyvault?q;directory", placeholder.ErrForm},
+		"DirectoryOfText": {"a@azurekeyvault;directory;default=x", placeholder.ErrForm},
+		"InlineDirectory": {"x<a@azurekeyvault?q;directory>", placeholder.ErrForm},
 		"DefaultOfOne":    {"a@azurekeyvault;default=b@azurekeyvault", placeholder.ErrModifier},
 		"DefaultOfText":   {"a@azurekeyvault;default=<b>", placeholder.ErrModifier},
 		"InlineOpen":      {"x <a@azurekeyvault", placeholder.ErrMalformed},
@@ -159,6 +178,12 @@ func draw(t *rapid.T) placeholder.Placeholder {
 		Name:    rapid.StringMatching(`[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?(\.[a-z0-9]{1,5})?`).Draw(t, "name"),
 		Query:   rapid.StringMatching(`[-._a-zA-Z0-9]{0,20}`).Draw(t, "query"),
 		Absence: rapid.SampledFrom([]placeholder.Absence{placeholder.Fail, placeholder.Omit, placeholder.Default}).Draw(t, "absence"),
+	}
+	switch p.Form = rapid.SampledFrom([]placeholder.Form{placeholder.InText, placeholder.File, placeholder.Directory}).Draw(t, "form"); {
+	case p.Form == placeholder.File && p.Query != "" && !placeholder.IsFileName(p.Query):
+		p.Query = "..."
+	case p.Form == placeholder.Directory:
+		p.Query, p.Absence = "", min(p.Absence, placeholder.Omit)
 	}
 	if p.Absence == placeholder.Default {
 		p.Default = rapid.StringMatching(`[^<>@]{0,9}`).Draw(t, "default")
@@ -192,11 +217,47 @@ func TestReadReadsWhatIsWritten(t *testing.T) {
 	})
 }
 
+// The paths are the contract with applications, and no two placeholders of different
+// values that an object can have share one.
+func TestPath(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"a.b@azurekeyvault?tls.key":                           "",
+		"a.b@azurekeyvault?tls.key;file":                      "a.b/tls.key",
+		"a.b@azurekeyvault?...;file;optional":                 "a.b/...",
+		"a.b@azurekeyvault;file;default=x":                    "a.b/value",
+		"a.b@azurekeyvault;directory":                         "a.b",
+		"a.b@azurekeyvault;directory;optional":                "a.b",
+		strings.Repeat("a", 253) + "@azurekeyvault;directory": strings.Repeat("a", 253),
+	} {
+		read, err := placeholder.Read(text)
+		if p, whole := read.Whole(); err != nil || !whole || p.Path() != want {
+			t.Errorf("%s: %q, %v, want %q", text, p.Path(), err, want)
+		}
+	}
+}
+
+// A file's value is that of the same placeholder in a text; a directory's is another.
+func TestKey(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"a@azurekeyvault?q;file;default=x":   "a@azurekeyvault?q",
+		"a@azurekeyvault;file":               "a@azurekeyvault",
+		"a@azurekeyvault;directory;optional": "a@azurekeyvault;directory",
+	} {
+		read, err := placeholder.Read(text)
+		if p, _ := read.Whole(); err != nil || p.Key() != want {
+			t.Errorf("%s: %q, %v, want %q", text, p.Key(), err, want)
+		}
+	}
+}
+
 // FuzzRead: what is read has the text that it was, and an error is one of ours.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{
 		"my-secret@azurekeyvault", "my-cert@azurekeyvault?tls.key;optional", "a@azurekeyvault?", "@azurekeyvault", "x y@azurekeyvault\n",
 		"p://u:<a@azurekeyvault?b;default=c>@h", "<<a@azurekeyvault>>", "a@@azurekeyvault<b@azurekeyvault>",
+		"a@azurekeyvault?tls.key;file;optional", "--ca=<a@azurekeyvault;directory>", "a@azurekeyvault?..;file", "a@azurekeyvault;file;default=x",
 	} {
 		f.Add(seed)
 	}
@@ -204,11 +265,16 @@ func FuzzRead(f *testing.F) {
 		text, err := placeholder.Read(in)
 		if err != nil {
 			known := errors.Is(err, placeholder.ErrMalformed) || errors.Is(err, placeholder.ErrName) ||
-				errors.Is(err, placeholder.ErrQuery) || errors.Is(err, placeholder.ErrModifier)
+				errors.Is(err, placeholder.ErrQuery) || errors.Is(err, placeholder.ErrModifier) || errors.Is(err, placeholder.ErrForm)
 			if !known || !placeholder.In(in) {
 				t.Errorf("Read(%q): %v", in, err)
 			}
 			return
+		}
+		for _, p := range text.Placeholders() {
+			if path := p.Path(); path != "" && (!filepath.IsLocal(path) || filepath.Clean(path) != path) {
+				t.Errorf("Read(%q) has the path %q", in, path)
+			}
 		}
 		_, whole := text.Whole()
 		again := text.Fill(func(p placeholder.Placeholder) string {

@@ -65,6 +65,8 @@ var (
 
 	// ErrQuery is a placeholder query that fits no part of the object.
 	ErrQuery = errors.New("the placeholder's query fits no part of this vault object")
+	// ErrDirectory is a placeholder for all parts of an object that has none.
+	ErrDirectory = errors.New("there are no parts to be files of a directory in this vault object")
 	// ErrNoEntry is a placeholder query for an entry that a multi-key-value-secret
 	// does not have. It is about an object that could be read and taken apart.
 	ErrNoEntry = errors.New("the secret has no entry of this name")

@@ -57,6 +57,7 @@ var faults = []struct {
 	{ErrEntryValue, v2beta1.ReasonOutputInvalid},
 	{ErrEntryBinary, v2beta1.ReasonOutputInvalid},
 	{ErrQuery, v2beta1.ReasonPlaceholderQuery},
+	{ErrDirectory, v2beta1.ReasonPlaceholderQuery},
 	{ErrNoEntry, v2beta1.ReasonPlaceholderQuery},
 }
 

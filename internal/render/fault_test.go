@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 // Every error of this package is known to Explain and fits a condition.
 func TestExplainKnowsEveryError(t *testing.T) {
 	t.Parallel()
-	for _, err := range append(slices.Clone(sentinels), render.ErrQuery, render.ErrNoEntry) {
+	for _, err := range append(slices.Clone(sentinels), render.ErrQuery, render.ErrDirectory, render.ErrNoEntry) {
 		fault := render.Explain(err)
 		if fault.Outage || fault.Text != err.Error() || len(fault.Text) > 105 {
 			t.Errorf("%q (%d characters) is explained as %+v", err, len(err.Error()), fault)

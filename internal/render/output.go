@@ -67,8 +67,12 @@ func choose(spec v2beta1.AzureKeyVaultSecretSpec, kind Kind) (choice, error) {
 	if err != nil {
 		return choice{}, err
 	}
+	return fit(spec.Vault.Object.Type, to)
+}
+
+func fit(object v2beta1.ObjectType, to target) (choice, error) {
 	for _, o := range outputs {
-		if o.object != spec.Vault.Object.Type || o.secretType != to.secretType && o.secretType != anyType {
+		if o.object != object || o.secretType != to.secretType && o.secretType != anyType {
 			continue
 		}
 		keys, err := o.keys(to)

@@ -167,7 +167,7 @@ func TestInjectedPodsPassLimits(t *testing.T) {
 			for _, o := range tc.rules {
 				rule(t, ns, o)
 			}
-			pod := somePod(ns, "my-secret@azurekeyvault")
+			pod := somePod(ns, "my-secret@azurekeyvault;file") // which has a volume for that, too
 			pod.Spec.Containers[0].Resources, pod.Spec.Resources = tc.resources, tc.whole
 			for _, by := range []inject.Delivery{inject.DeliveryInitContainer, inject.DeliveryImageVolume} {
 				out := injected(t, pod, by)

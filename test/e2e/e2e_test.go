@@ -66,6 +66,7 @@ var groups = []struct {
 	{"ControllerRefuses", true, controllerRefusals},
 	{"Injector", true, injectorStories},
 	{"Placeholders", true, placeholderStories},
+	{"Files", true, fileStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
 	{"Delivery", false, deliveryStories},

@@ -349,6 +349,13 @@ type report struct {
 	Proc         []string          `json:"proc"`
 	Writable     bool              `json:"writable"`
 	CoreLimit    uint64            `json:"coreLimit"`
+	Files        map[string]file   `json:"files"`
+}
+
+type file struct {
+	SHA256 string `json:"sha256"`
+	Mode   string `json:"mode"`
+	UID    uint32 `json:"uid"`
 }
 
 // reported waits for the application's report in `kubectl logs`.
