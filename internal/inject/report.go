@@ -87,7 +87,7 @@ func (in *injection) leftAlone() {
 func (in *injection) doubts() {
 	for _, t := range in.targets {
 		for _, v := range t.variables {
-			if v.name == envDisableAuth {
+			if v.name == envDisableAuth && in.settings.Direct == nil {
 				in.warn("container %q: %s has no effect, values always come from the broker", t.Name, v.name)
 			}
 			if v.missing {
