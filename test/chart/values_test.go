@@ -120,8 +120,8 @@ func compare(path string, schema map[string]any, value any, definitions map[stri
 		if property["deprecated"] == true {
 			continue // a key of akv2k8s 1.x, known to be refused with a sentence
 		}
-		// envImage shares a definition with the images of processes and needs less.
-		if _, ok := fields[key]; !ok && len(fields) > 0 && !strings.HasSuffix(path, "envImage") {
+		// envImage and envDirectImage share a definition with the images of processes and need less.
+		if _, ok := fields[key]; !ok && len(fields) > 0 && !strings.HasSuffix(path, "Image") {
 			problems = append(problems, fmt.Sprintf("values.yaml lacks %s.%s, which the schema has", path, key))
 		}
 	}
