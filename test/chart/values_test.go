@@ -56,6 +56,8 @@ func TestTyposAreRefused(t *testing.T) {
 		"OldAge":          "env_injector.cachedMaxAge=604801",
 		"BothDefault":     "controller.serviceAccount.create=false,env_injector.serviceAccount.create=false",
 		"Warnings":        "env_injector.workloadWarnings=false",
+		"AuthService":     "env_injector.authService=no broker",
+		"ByLabel":         "env_injector.direct.byNamespaceLabel=direct",
 		"Sources":         "env_injector.sources.configmaps=true",
 		"TokenNoTenant":   "global.workloadIdentity.enabled=true,global.workloadIdentity.projectToken=true",
 		"RegistryAuth":    "env_injector.registry.identity.auth=managed",
@@ -228,6 +230,7 @@ func TestNotes(t *testing.T) {
 		"ControllerAlone":  {files["controller-alone"], []string{"controller runs as root"}, []string{"broker", "kubectl label"}},
 		"WorkloadIdentity": {files["workload-identity"], []string{"kubectl get akvs --all-namespaces"}, []string{"root"}},
 		"OneNamespace":     {files["one-namespace"], []string{"--namespace akv2k8s-system"}, []string{"--all-namespaces"}},
+		"NoBroker":         {files["no-broker"], []string{"There is no broker", "controller runs as root"}, []string{"broker run"}},
 		"Ignore":           {files["scheduling"], []string{"failurePolicy is Ignore"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
