@@ -26,6 +26,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     ./cmd/azure-keyvault-secrets-webhook \
     ./cmd/azure-keyvault-broker \
     ./cmd/azure-keyvault-env \
+    ./cmd/azure-keyvault-env-direct \
     ./cmd/keyvault-emulator
 
 FROM scratch AS azure-keyvault-controller
@@ -45,6 +46,12 @@ ENTRYPOINT ["/azure-keyvault-broker"]
 
 FROM scratch AS azure-keyvault-env
 COPY --from=build /out/azure-keyvault-env /
+USER 65532:65532
+ENTRYPOINT ["/azure-keyvault-env"]
+
+# The program lies where the other wrapper's does: a pod starts either by one path.
+FROM scratch AS azure-keyvault-env-direct
+COPY --from=build /out/azure-keyvault-env-direct /azure-keyvault-env
 USER 65532:65532
 ENTRYPOINT ["/azure-keyvault-env"]
 

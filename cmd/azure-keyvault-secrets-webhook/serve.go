@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -33,6 +34,9 @@ func serve(ctx context.Context, cfg config.Webhook, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if !cfg.AuthService {
+		cfg.BrokerService, cfg.BrokerSecret = "", ""
+	}
 	source, err := kube.New(ctx, api, client.ObjectKey{Namespace: cfg.Namespace, Name: cfg.BrokerService})
 	if err != nil {
 		return err
@@ -46,11 +50,14 @@ func serve(ctx context.Context, cfg config.Webhook, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	health := telemetry.Handler(metrics.Registry, map[string]telemetry.Check{
+	checks := map[string]telemetry.Check{
 		"caches":       source.Ready,
-		"broker":       source.BrokerReady,
 		"certificates": func(*http.Request) error { return certificates.Ready() },
-	})
+	}
+	if cfg.AuthService {
+		checks["broker"] = source.BrokerReady
+	}
+	health := telemetry.Handler(metrics.Registry, checks)
 	log.Info("starting", telemetry.KeyVersion, version)
 	return together(ctx, cfg.DrainTime, source.Run, certificates.Run,
 		server(handler.NewServer(ctx, port(cfg.TLSPort), certificates.GetCertificate)),
@@ -87,7 +94,11 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 			return images.Command(ctx, image.Request(l))
 		},
 		Source:  readable(cfg, source),
+		Account: source.Account,
 		Cluster: source, Metrics: counts, Log: log,
+	}
+	if options.Direct, err = direct(cfg, options.Settings); err != nil {
+		return nil, err
 	}
 	if cfg.Registries.PullSecrets {
 		options.PullSecrets = func(ctx context.Context, namespace, account string, names []string) []inject.PullSecret {
@@ -98,6 +109,25 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 		}
 	}
 	return webhook.NewHandler(options), nil
+}
+
+// direct are the settings for pods that read their vaults themselves, or nil.
+func direct(cfg config.Webhook, s inject.Settings) (*inject.Settings, error) {
+	if cfg.Direct.Image == "" {
+		return nil, nil
+	}
+	var trusted []byte
+	if cfg.CABundle != "" {
+		var err error
+		if trusted, err = os.ReadFile(cfg.CABundle); err != nil {
+			return nil, fmt.Errorf("reading the CA bundle: %w", err)
+		}
+	}
+	s.Image, s.PullPolicy = cfg.Direct.Image, corev1.PullPolicy(cfg.Direct.PullPolicy)
+	s.Direct = &inject.Direct{
+		TenantID: cfg.Direct.TenantID, Cloud: cfg.Direct.Environment, VaultSuffix: cfg.Direct.VaultSuffix, CABundle: string(trusted),
+	}
+	return &s, nil
 }
 
 func newResolver(cfg config.Webhook, counts *webhook.Metrics, log *slog.Logger) (*image.Resolver, error) {

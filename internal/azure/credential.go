@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
@@ -46,9 +47,18 @@ type SignIn struct {
 	Getenv func(string) string
 	HTTP   *http.Client // from NewHTTPClient; nil is one with its defaults
 	Log    *slog.Logger // nil is silence
+	// Federated takes the place of Method, and of every variable that says who signs in.
+	Federated *Federated
 	// Metrics hears of the requests of this credential and of the Readers that use it;
 	// nil is nobody.
 	Metrics Metrics
+}
+
+// Federated is an application that trusts a token of somebody else's, such as a
+// cluster's of a service account.
+type Federated struct {
+	ClientID, TenantID string
+	TokenFile          string
 }
 
 const cloudVariable = "AZURE_ENVIRONMENT"
@@ -100,6 +110,9 @@ func NewCredential(cfg SignIn) (*Credential, error) {
 		cfg.Metrics = nobody{}
 	}
 	c := &Credential{http: cfg.HTTP, log: cfg.Log, metrics: cfg.Metrics}
+	if cfg.Federated != nil {
+		return c.federated(*cfg.Federated, cfg.Cloud)
+	}
 	switch cfg.Method {
 	case MethodCloudConfig, "":
 		path := cfg.CloudConfig
@@ -142,6 +155,31 @@ func (c *Credential) fromDefaults(cloudName string) (*Credential, error) {
 	}
 	return c, nil
 }
+
+// federated heeds no variable: they are those of whoever shares the process's
+// environment, and AZURE_AUTHORITY_HOST would take the token elsewhere.
+func (c *Credential) federated(f Federated, cloudName string) (*Credential, error) {
+	var err error
+	if c.cloud, err = ParseCloud(cloudName); err != nil {
+		return nil, err
+	}
+	if c.cloud.authority.ActiveDirectoryAuthorityHost == "" {
+		c.cloud.authority = cloud.AzurePublic
+	}
+	if f.ClientID == "" || f.TenantID == "" || f.TokenFile == "" { // the SDK would ask variables
+		return nil, errFederated
+	}
+	c.inner, err = azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
+		ClientOptions: c.options(), ClientID: f.ClientID, TenantID: f.TenantID, TokenFilePath: f.TokenFile,
+		DisableInstanceDiscovery: true, // the authority is one of ours: a request less for each process
+	})
+	if err != nil {
+		return nil, errFederated
+	}
+	return c, nil
+}
+
+var errFederated = errors.New("the tenant id or client id of the identity is malformed")
 
 // Cloud is where this credential signs in.
 func (c *Credential) Cloud() Cloud { return c.cloud }

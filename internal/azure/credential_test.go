@@ -248,24 +248,10 @@ func TestChina(t *testing.T) {
 // the SDK reads from the process.
 func TestWorkloadIdentity(t *testing.T) {
 	w := newWorld(t)
-	key, _ := newCertificate(t)
-	keys := writeFile(t, "jwks.json", []byte(fmt.Sprintf(`{"keys":[{"kty":"RSA","kid":"k","n":%q,"e":"AQAB"}]}`, b64(key.N))))
-	w.app.Federated = []entra.Federated{{Issuer: "https://cluster.example", Subject: "system:serviceaccount:akv2k8s:broker", JWKSFile: keys}}
-	if err := w.authority.SetPrincipals([]entra.Principal{w.app}); err != nil {
-		t.Fatal(err)
-	}
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
-		Issuer: "https://cluster.example", Subject: "system:serviceaccount:akv2k8s:broker",
-		Audience: jwt.ClaimStrings{entra.DefaultAudience}, ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour)),
-	})
-	token.Header["kid"] = "k"
-	raw, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := w.trust(t, "system:serviceaccount:akv2k8s:broker")
 	for name, value := range map[string]string{
 		"AZURE_CLIENT_ID": w.app.ClientID, "AZURE_TENANT_ID": w.app.TenantID, "AZURE_CLIENT_SECRET": "", "AZURE_TOKEN_CREDENTIALS": "prod",
-		"AZURE_FEDERATED_TOKEN_FILE": writeFile(t, "token", []byte(raw)), "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/",
+		"AZURE_FEDERATED_TOKEN_FILE": file, "AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/",
 	} {
 		t.Setenv(name, value)
 	}
@@ -275,6 +261,71 @@ func TestWorkloadIdentity(t *testing.T) {
 	}
 	if _, err := newReader(t, cred, azure.Options{}).Read(t.Context(), greeting()); err != nil {
 		t.Error(err)
+	}
+}
+
+// trust has the application trust a cluster's broker, and returns the file of a token
+// that this cluster made for the subject.
+func (w *azureWorld) trust(t *testing.T, subject string) string {
+	t.Helper()
+	key, _ := newCertificate(t)
+	keys := writeFile(t, "jwks.json", []byte(fmt.Sprintf(`{"keys":[{"kty":"RSA","kid":"k","n":%q,"e":"AQAB"}]}`, b64(key.N))))
+	w.app.Federated = []entra.Federated{{Issuer: "https://cluster.example", Subject: "system:serviceaccount:akv2k8s:broker", JWKSFile: keys}}
+	if err := w.authority.SetPrincipals([]entra.Principal{w.app}); err != nil {
+		t.Fatal(err)
+	}
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
+		Issuer: "https://cluster.example", Subject: subject,
+		Audience: jwt.ClaimStrings{entra.DefaultAudience}, ExpiresAt: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+	})
+	token.Header["kid"] = "k"
+	raw, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, "token", []byte(raw))
+}
+
+// Whose variables surround the process does not matter, and no request more is sent than
+// there must be.
+func TestFederated(t *testing.T) {
+	for name, value := range map[string]string{
+		"AZURE_CLIENT_ID": "other", "AZURE_TENANT_ID": "other", "AZURE_FEDERATED_TOKEN_FILE": "/nonexistent",
+		"AZURE_AUTHORITY_HOST": "https://login.chinacloudapi.cn/", "AZURE_ENVIRONMENT": "AzureChinaCloud",
+	} {
+		t.Setenv(name, value)
+	}
+	for subject, want := range map[string]error{"system:serviceaccount:akv2k8s:broker": nil, "system:serviceaccount:akv2k8s:stranger": vault.ErrSignIn} {
+		w := newWorld(t)
+		f := azure.Federated{ClientID: w.app.ClientID, TenantID: w.app.TenantID, TokenFile: w.trust(t, subject)}
+		cred, err := azure.NewCredential(azure.SignIn{Federated: &f, HTTP: w.http})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newReader(t, cred, azure.Options{}).Read(t.Context(), greeting()); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", subject, err, want)
+		}
+		if n := w.count("login.chinacloudapi.cn"); n > 0 {
+			t.Errorf("%s: the variables are heeded", subject)
+		}
+		if n := w.count(""); want == nil && n > 4 {
+			t.Errorf("%d requests for one secret: %v", n, w.seen)
+		}
+	}
+}
+
+func TestFederatedRefused(t *testing.T) {
+	t.Setenv("AZURE_CLIENT_ID", "other")
+	for name, f := range map[string]azure.Federated{
+		"NoClient": {TenantID: "t", TokenFile: "f"}, "NoTenant": {ClientID: "c", TokenFile: "f"}, "NoFile": {ClientID: "c", TenantID: "t"},
+		"OddTenant": {ClientID: "c", TenantID: canary + "/..", TokenFile: "f"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := azure.NewCredential(azure.SignIn{Federated: &f})
+			if err == nil || strings.Contains(err.Error(), canary) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

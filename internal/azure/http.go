@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
@@ -24,9 +25,20 @@ type HTTPOptions struct {
 	// CABundle is a PEM file of authorities to trust besides the usual ones, for a
 	// proxy that opens TLS or an emulator. Empty adds none.
 	CABundle string
+	// CAs are such authorities in PEM, where they are in no file.
+	CAs string
+	// HTTP1 does without HTTP/2, which is for many requests. Its implementation prints
+	// what it sends and receives where GODEBUG asks for that, which may be somebody
+	// else's variable.
+	HTTP1 bool
 	// Proxy chooses a request's proxy. Nil honours HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 	Proxy func(*http.Request) (*url.URL, error)
 }
+
+// Silence keeps the SDK from printing its requests, which it does where
+// AZURE_SDK_GO_LOGGING asks for that. It is for processes in whose environment that may
+// be meant for another program.
+func Silence() { azlog.SetListener(nil) }
 
 // maxBodyBytes is far above the largest answer: a secret has 25 KB and a
 // certificate's chain not many times more.
@@ -40,6 +52,9 @@ func NewHTTPClient(o HTTPOptions) (*http.Client, error) {
 	roots, err := trustedRoots(o.CABundle)
 	if err != nil {
 		return nil, err
+	}
+	if o.CAs != "" && !roots.AppendCertsFromPEM([]byte(o.CAs)) {
+		return nil, errors.New("the CA bundle holds no certificate in PEM")
 	}
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
@@ -58,6 +73,10 @@ func NewHTTPClient(o HTTPOptions) (*http.Client, error) {
 		MaxConnsPerHost:     connectionsPerHost,
 		MaxIdleConnsPerHost: connectionsPerHost,
 		IdleConnTimeout:     90 * time.Second,
+	}
+	if o.HTTP1 {
+		transport.ForceAttemptHTTP2, transport.Protocols = false, new(http.Protocols)
+		transport.Protocols.SetHTTP1(true)
 	}
 	return &http.Client{
 		Transport: watched{transport},

@@ -3,6 +3,10 @@
 package azure_test
 
 import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +23,37 @@ func TestHTTPClientRefusesBadBundles(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestHTTPClientRefusesABadBundleInText(t *testing.T) {
+	if _, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: canary}); err == nil || strings.Contains(err.Error(), canary) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A process that carries another one's variables must print nothing because of them.
+func TestHTTP1(t *testing.T) {
+	for http1, want := range map[bool]string{false: "HTTP/2.0", true: "HTTP/1.1"} {
+		var got string
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Proto }))
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		client, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: string(ca), HTTP1: http1, Proxy: func(*http.Request) (*url.URL, error) { return nil, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		client.CloseIdleConnections()
+		server.Close()
+		if got != want {
+			t.Errorf("HTTP1 %v: the server sees %s", http1, got)
+		}
 	}
 }
 

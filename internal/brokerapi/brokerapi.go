@@ -55,6 +55,9 @@ const (
 	// FilesVolumePrefix begins the name of a volume for the files of one container; a
 	// number follows.
 	FilesVolumePrefix = "azure-keyvault-files-"
+	// AzureTokenVolumeName is that volume where the token is for Entra ID. It is mounted
+	// at TokenDir all the same.
+	AzureTokenVolumeName = "azure-keyvault-azure-token"
 	// InitContainerName is the container that copies the wrapper.
 	InitContainerName = "copy-azurekeyvault-env"
 )
@@ -69,6 +72,24 @@ const (
 	// placeholders of another variable whose text is in a Secret.
 	EnvFor = EnvPrefix + "FOR_"
 )
+
+// Variables that admission sets in the place of the broker's where the pod reads its
+// vaults itself. They hold no secret either.
+const (
+	EnvSecrets     = EnvPrefix + "SECRETS"          // what the container's AzureKeyVaultSecrets say, as render.WriteSpecs writes it
+	EnvClientID    = EnvPrefix + "CLIENT_ID"        // of the identity to sign in as
+	EnvTenantID    = EnvPrefix + "TENANT_ID"        // of that identity
+	EnvCloud       = EnvPrefix + "CLOUD"            // its name; empty is the public cloud
+	EnvVaultSuffix = EnvPrefix + "VAULT_DNS_SUFFIX" // empty is the cloud's own
+	EnvTrusted     = EnvPrefix + "CA_BUNDLE"        // PEM of authorities to trust besides the usual ones; empty is none
+)
+
+// AzureAudience is what a pod's projected token must be for that Entra ID trusts.
+const AzureAudience = "api://AzureADTokenExchange"
+
+// AzureTokenSeconds is the life of that token, in the place of TokenSeconds: Entra ID
+// and its libraries expect an hour.
+const AzureTokenSeconds = 3600
 
 // Variables that users may set on a container.
 const (

@@ -31,6 +31,7 @@ type Webhook struct {
 	Service         string // that the API server calls
 	Registration    string // MutatingWebhookConfiguration that names the Service
 	Advice          string // ValidatingWebhookConfiguration that does; empty if there is none
+	AuthService     bool   // there is a broker; without one every pod reads its vaults itself
 	BrokerService   string
 	AuthoritySecret string
 	BrokerSecret    string
@@ -40,6 +41,7 @@ type Webhook struct {
 	PullPolicy string // of that image
 	Delivery   string // auto, initContainer or imageVolume
 	Installer  InstallerResources
+	Direct     Direct
 
 	ReadConfigMaps bool // that env and envFrom of a pod's containers name
 	ReadSecrets    bool // likewise
@@ -48,6 +50,15 @@ type Webhook struct {
 	CABundle   string // PEM file of authorities to trust besides the usual ones; empty adds none
 
 	Version bool // print the version and end
+}
+
+// Direct is what pods get that read their vaults themselves.
+type Direct struct {
+	Image       string // that holds their program; empty serves none of them
+	PullPolicy  string // of that image
+	TenantID    string // of identities whose service account names none
+	Environment string // name of the cloud; empty is the public one
+	VaultSuffix string // DNS suffix of the vaults; empty is the cloud's
 }
 
 // InstallerResources are those of the container that copies the wrapper, as
@@ -85,6 +96,7 @@ func (w *Webhook) declareCluster(o *options) {
 	o.text(&w.Service, "service", "WEBHOOK_SERVICE", "", "name of the Service that the API server calls")
 	o.text(&w.Registration, "webhook-configuration", "WEBHOOK_CONFIGURATION", "", "name of the MutatingWebhookConfiguration that names that Service")
 	o.text(&w.Advice, "advice-configuration", "ADVICE_CONFIGURATION", "", "name of the ValidatingWebhookConfiguration that asks for warnings about workloads; empty if there is none")
+	o.boolean(&w.AuthService, "auth-service", "AUTH_SERVICE", true, "whether there is a broker; without one every pod reads its vaults itself")
 	o.text(&w.BrokerService, "broker-service", "BROKER_SERVICE", "", "name of the broker's Service; its port named https is used")
 	o.text(&w.AuthoritySecret, "ca-secret", "CA_SECRET", "", "name of the Secret that keeps the certificate authority")
 	o.text(&w.BrokerSecret, "broker-tls-secret", "BROKER_TLS_SECRET", "", "name of the Secret that gives the broker its serving certificate")
@@ -99,6 +111,11 @@ func (w *Webhook) declareInjection(o *options) {
 	o.text(&w.Installer.RequestsMemory, "init-container-requests-memory", "WEBHOOK_INIT_CONTAINER_REQUESTS_MEMORY", "32Mi", "memory that it requests")
 	o.text(&w.Installer.LimitsCPU, "init-container-limits-cpu", "WEBHOOK_INIT_CONTAINER_LIMITS_CPU", "", "limit of its CPU; empty sets none unless all containers of the pod have one")
 	o.text(&w.Installer.LimitsMemory, "init-container-limits-memory", "WEBHOOK_INIT_CONTAINER_LIMITS_MEMORY", "32Mi", "limit of its memory")
+	o.text(&w.Direct.Image, "direct-env-image", "AZUREKEYVAULT_ENV_DIRECT_IMAGE", "", "image that brings the wrapper into pods that read their vaults themselves; empty serves none of them")
+	o.text(&w.Direct.PullPolicy, "direct-env-image-pull-policy", "DIRECT_IMAGE_PULL_POLICY", string(corev1.PullIfNotPresent), "when to pull that image: Always, IfNotPresent or Never")
+	o.text(&w.Direct.TenantID, "direct-tenant-id", "DIRECT_TENANT_ID", "", "tenant of the identities of such pods whose service account names none")
+	o.text(&w.Direct.Environment, "direct-azure-environment", "DIRECT_AZURE_ENVIRONMENT", "", "the Azure cloud of such pods: AzurePublicCloud, AzureChinaCloud or AzureUSGovernmentCloud; empty is the public one")
+	o.text(&w.Direct.VaultSuffix, "direct-vault-dns-suffix", "DIRECT_VAULT_DNS_SUFFIX", "", "DNS suffix of the vaults of such pods, when the cloud's own does not fit")
 	o.boolean(&w.ReadConfigMaps, "read-configmaps", "READ_CONFIGMAPS", true, "look for placeholders in the ConfigMaps that env and envFrom of a pod's containers name")
 	o.boolean(&w.ReadSecrets, "read-secrets", "READ_SECRETS", true, "look for placeholders in the Secrets that env and envFrom of a pod's containers name")
 }
@@ -107,19 +124,7 @@ func (w *Webhook) validate() error {
 	errs := []error{
 		w.Log.validate(), w.Registries.validate(), w.validatePorts(), oneOf("--env-image-pull-policy", w.PullPolicy, "Always", "IfNotPresent", "Never"),
 		oneOf("--delivery", w.Delivery, "auto", "initContainer", "imageVolume"),
-	}
-	for _, named := range []struct{ flag, value string }{
-		{"--namespace", w.Namespace},
-		{"--service", w.Service},
-		{"--webhook-configuration", w.Registration},
-		{"--broker-service", w.BrokerService},
-		{"--ca-secret", w.AuthoritySecret},
-		{"--broker-tls-secret", w.BrokerSecret},
-		{"--env-image", w.EnvImage},
-	} {
-		if named.value == "" {
-			errs = append(errs, fmt.Errorf("%s: is required", named.flag))
-		}
+		oneOf("--direct-env-image-pull-policy", w.Direct.PullPolicy, "Always", "IfNotPresent", "Never"), w.validateNames(),
 	}
 	if w.LeafLife < minLeafLife {
 		errs = append(errs, fmt.Errorf("--serving-certificate-life: %s is less than ten minutes", w.LeafLife))
@@ -129,6 +134,28 @@ func (w *Webhook) validate() error {
 	}
 	_, err := w.Installer.Requirements()
 	return errors.Join(append(errs, err)...)
+}
+
+func (w *Webhook) validateNames() error {
+	var errs []error
+	for _, named := range []struct {
+		flag, value string
+		needed      bool
+	}{
+		{"--namespace", w.Namespace, true},
+		{"--service", w.Service, true},
+		{"--webhook-configuration", w.Registration, true},
+		{"--ca-secret", w.AuthoritySecret, true},
+		{"--broker-service", w.BrokerService, w.AuthService},
+		{"--broker-tls-secret", w.BrokerSecret, w.AuthService},
+		{"--env-image", w.EnvImage, w.AuthService},
+		{"--direct-env-image", w.Direct.Image, !w.AuthService},
+	} {
+		if named.needed && named.value == "" {
+			errs = append(errs, fmt.Errorf("%s: is required", named.flag))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (w *Webhook) validatePorts() error {

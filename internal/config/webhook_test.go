@@ -30,10 +30,11 @@ func webhookDefaults() config.Webhook {
 		Log:     config.Log{Level: "info", Format: "text"},
 		TLSPort: 8443, HTTPPort: 8080, DrainTime: 10 * time.Second,
 		Namespace: "akv2k8s", Service: "x-env-injector", Registration: "x-env-injector",
-		BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
+		AuthService: true, BrokerService: "x-broker", AuthoritySecret: "x-ca", BrokerSecret: "x-broker-tls",
 		LeafLife: 90 * 24 * time.Hour,
 		EnvImage: "registry.example/azure-keyvault-env:1", PullPolicy: "IfNotPresent", Delivery: "initContainer",
 		Installer:      config.InstallerResources{RequestsCPU: "5m", RequestsMemory: "32Mi", LimitsMemory: "32Mi"},
+		Direct:         config.Direct{PullPolicy: "IfNotPresent"},
 		ReadConfigMaps: true, ReadSecrets: true,
 		Registries: config.Registries{
 			Timeout: 8 * time.Second, TagTTL: 30 * time.Second, Rate: 20, Concurrency: 10, PullSecrets: true, CloudConfig: config.DefaultConfigPath,
@@ -75,6 +76,21 @@ func TestParseWebhook(t *testing.T) {
 				w.Registries = config.Registries{
 					Timeout: 20 * time.Second, Rate: 5, Concurrency: 2, AuthType: "environment", CloudConfig: "/azure.json", Environment: "AzureChinaCloud",
 					Mirrors: "docker.io=https://mirror.example/hub docker.io=http://other.example:5000", Insecure: "a.example:5000,localhost", Namespaces: "a,b",
+				}
+			},
+		},
+		"NoBroker": {
+			nil,
+			map[string]string{
+				"AUTH_SERVICE": "false", "BROKER_SERVICE": "", "BROKER_TLS_SECRET": "", "AZUREKEYVAULT_ENV_IMAGE": "",
+				"AZUREKEYVAULT_ENV_DIRECT_IMAGE": "registry.example/azure-keyvault-env-direct:1", "DIRECT_IMAGE_PULL_POLICY": "Never",
+				"DIRECT_TENANT_ID": "tenant", "DIRECT_AZURE_ENVIRONMENT": "AzureChinaCloud", "DIRECT_VAULT_DNS_SUFFIX": "vault.example",
+			},
+			func(w *config.Webhook) {
+				w.AuthService, w.BrokerService, w.BrokerSecret, w.EnvImage = false, "", "", ""
+				w.Direct = config.Direct{
+					Image: "registry.example/azure-keyvault-env-direct:1", PullPolicy: "Never",
+					TenantID: "tenant", Environment: "AzureChinaCloud", VaultSuffix: "vault.example",
 				}
 			},
 		},
@@ -126,6 +142,19 @@ func TestParseWebhookComplains(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %q in\n%v", want, err)
 		}
+	}
+}
+
+func TestParseWebhookWithoutBrokerComplains(t *testing.T) {
+	t.Parallel()
+	_, err := config.ParseWebhook([]string{"--auth-service=false", "--direct-env-image-pull-policy=Sometimes"}, variables(nil), io.Discard)
+	for _, want := range []string{"--direct-env-image: is required", "--direct-env-image-pull-policy"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no word of %q in\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "--broker") {
+		t.Errorf("it asks for a broker: %v", err)
 	}
 }
 

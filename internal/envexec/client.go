@@ -9,14 +9,12 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -26,10 +24,6 @@ import (
 // dialTimeout, for the connection and its TLS, leaves time for the next address:
 // a Service without endpoints may drop packets instead of refusing them.
 const dialTimeout = 5 * time.Second
-
-// maxRetryAfter bounds how long a broker can make a container wait before its
-// next try.
-const maxRetryAfter = time.Minute
 
 // The ways in which asking fails before the broker says anything of its own.
 var (
@@ -42,16 +36,6 @@ var (
 		": the Env Injector mounts it when it admits a pod")
 )
 
-// failure is an error with what asking again would do about it.
-type failure struct {
-	err   error
-	retry bool
-	after time.Duration // not before this long, when the broker said so
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
 type client struct {
 	settings  settings
 	tokenFile string
@@ -59,37 +43,24 @@ type client struct {
 	log       *slog.Logger
 }
 
-// ask returns the broker's answer, asking again while that may help.
-func (c client) ask(ctx context.Context) (brokerapi.Response, error) {
-	wait := c.settings.wait
-	for left := c.settings.retries; ; left-- {
-		answer, err := c.round(ctx)
-		if err == nil {
-			return answer, nil
-		}
-		if !err.retry || left == 0 {
-			return brokerapi.Response{}, err
-		}
-		pause := max(wait, min(err.after, maxRetryAfter))
-		c.log.Warn("asking the broker again", "reason", oneLine(err.Error()), "after", pause.String(), "left", left)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return brokerapi.Response{}, err
-		}
-		wait *= 2
+// askBroker is the Source of a World that has none of its own.
+func askBroker(w World, log *slog.Logger) (Ask, error) {
+	s, err := parseSettings(w.Environ)
+	if err != nil {
+		return nil, err
 	}
+	return client{s, w.TokenFile, w.Dial, log}.round, nil
 }
 
 // round tries each address until one has something to say.
-func (c client) round(ctx context.Context) (brokerapi.Response, *failure) {
+func (c client) round(ctx context.Context) (brokerapi.Response, *Failure) {
 	token, err := os.ReadFile(c.tokenFile) // each time: the kubelet renews it
 	token = bytes.TrimSpace(token)
 	defer clear(token)
 	if err != nil || len(token) == 0 {
-		return brokerapi.Response{}, &failure{err: errToken}
+		return brokerapi.Response{}, &Failure{Err: errToken}
 	}
-	last := &failure{err: errUnreachable, retry: true}
+	last := &Failure{Err: errUnreachable, Retry: true}
 	for _, address := range c.settings.brokers {
 		said, err := c.exchange(ctx, address, string(token))
 		if err == nil {
@@ -97,7 +68,7 @@ func (c client) round(ctx context.Context) (brokerapi.Response, *failure) {
 		}
 		c.log.Debug("no answer", "address", address, "error", plain(err))
 		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
-			last = &failure{err: errCertificate}
+			last = &Failure{Err: errCertificate}
 		}
 	}
 	return brokerapi.Response{}, last
@@ -192,35 +163,26 @@ func (c client) request(ctx context.Context, token string) (*http.Request, error
 
 // read takes the answer apart. Whatever is not the broker's own JSON is not
 // repeated to anyone.
-func (a answer) read() (brokerapi.Response, *failure) {
+func (a answer) read() (brokerapi.Response, *Failure) {
 	defer clear(a.body)
 	if a.status != http.StatusOK {
 		return brokerapi.Response{}, a.refusal()
 	}
 	var said brokerapi.Response
 	if len(a.body) > brokerapi.MaxResponseBytes || json.Unmarshal(a.body, &said) != nil {
-		return brokerapi.Response{}, &failure{err: errAnswer}
+		return brokerapi.Response{}, &Failure{Err: errAnswer}
 	}
 	return said, nil
 }
 
-func (a answer) refusal() *failure {
+func (a answer) refusal() *Failure {
 	var said brokerapi.Failure
-	f := &failure{err: errAnswer, retry: a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests}
+	f := &Failure{Err: errAnswer, Retry: a.status >= http.StatusInternalServerError || a.status == http.StatusTooManyRequests}
 	if json.Unmarshal(a.body, &said) == nil && said.Message != "" {
-		f = &failure{err: refused(said), retry: said.Retry}
+		f = Refused(said)
 	}
 	if s, err := strconv.Atoi(a.retryAfter); err == nil && s > 0 {
-		f.after = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
+		f.After = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
 	}
 	return f
-}
-
-// refused is the broker's message and what it says of each variable.
-func refused(said brokerapi.Failure) error {
-	words := []string{said.Message}
-	for _, p := range said.Problems {
-		words = append(words, fmt.Sprintf("%s (%s): %s", p.Variable, p.Reason, p.Message))
-	}
-	return errors.New(strings.Join(words, "; "))
 }

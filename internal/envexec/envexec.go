@@ -64,6 +64,8 @@ type World struct {
 	TerminationLog string // written when it exists already
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	Exec           func(path string, argv, environ []string) error
+	// Source is where the values come from; nil is the broker.
+	Source Source
 }
 
 // System is the world of a real container.
@@ -106,11 +108,7 @@ func start(w World, log *slog.Logger) error {
 		return errNoProgram
 	}
 	argv := w.Args[1:]
-	s, err := parseSettings(w.Environ)
-	if err != nil {
-		return err
-	}
-	answer, err := client{s, w.TokenFile, w.Dial, log}.ask(context.Background())
+	answer, err := answers(context.Background(), w, log)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -388,6 +389,45 @@ func TestLogFormats(t *testing.T) {
 			w := newWorld(t, nil, brokerapi.EnvLogFormat+"="+tc.format)
 			if envexec.Run(w.World); !strings.Contains(w.stderr.String(), tc.says) {
 				t.Errorf("log %s", w.stderr)
+			}
+		})
+	}
+}
+
+// Who has another source asks that, with the same budget, and no broker's settings.
+func TestRunFromAnotherSource(t *testing.T) {
+	later := &envexec.Failure{Err: errors.New("later"), Retry: true}
+	cases := map[string]struct {
+		failure *envexec.Failure
+		after   int // good answers come after so many failures
+		environ []string
+		asked   int
+		says    string
+	}{
+		"Answered":   {nil, 0, nil, 1, ""},
+		"AskedAgain": {later, 2, nil, 3, ""},
+		"Exhausted":  {later, 9, []string{brokerapi.EnvRetries + "=1"}, 2, "later"},
+		"Refused":    {envexec.Refused(brokerapi.Failure{Message: "no", Problems: []brokerapi.Problem{{Variable: "A", Reason: "Why", Message: "because"}}}), 9, nil, 1, "no; A (Why): because"},
+		"BadBudget":  {nil, 0, []string{brokerapi.EnvRetries + "=x"}, 0, brokerapi.EnvRetries},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, []string{brokerapi.EnvContainer + "=app", brokerapi.EnvRetryWait + "=0"}, append(tc.environ, "A=x@azurekeyvault")...)
+			asked := 0
+			w.Source = func(envexec.World, *slog.Logger) (envexec.Ask, error) {
+				return func(context.Context) (brokerapi.Response, *envexec.Failure) {
+					if asked++; asked <= tc.after {
+						return brokerapi.Response{}, tc.failure
+					}
+					return brokerapi.Response{Values: map[string][]byte{"x@azurekeyvault": []byte("hunter2")}}, nil
+				}, nil
+			}
+			envexec.Run(w.World)
+			if asked != tc.asked || !strings.Contains(w.message(t), tc.says) {
+				t.Errorf("asked %d times, %q", asked, w.message(t))
+			}
+			if d := cmp.Diff([]string{"A=hunter2"}, w.record.environ); (d == "") != (tc.says == "") {
+				t.Errorf("environment: -want +got\n%s", d)
 			}
 		})
 	}

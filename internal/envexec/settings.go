@@ -22,14 +22,18 @@ const (
 	maxWait    = time.Minute
 )
 
-// settings is what the ENV_INJECTOR_ variables say.
+// settings is what the ENV_INJECTOR_ variables say of the broker.
 type settings struct {
 	container  string
 	brokers    []string // address:port
 	serverName string
 	roots      *x509.CertPool
-	retries    int
-	wait       time.Duration
+}
+
+// budget is how often to ask again, whoever is asked.
+type budget struct {
+	retries int
+	wait    time.Duration
 }
 
 // parseSettings reports every problem at once.
@@ -51,16 +55,13 @@ func parseSettings(environ []string) (settings, error) {
 	if bundle := need(brokerapi.EnvCABundle); bundle != "" && !s.roots.AppendCertsFromPEM([]byte(bundle)) {
 		errs = append(errs, fmt.Errorf("%s holds no PEM certificate", brokerapi.EnvCABundle))
 	}
-	var err error
-	if s.retries, err = number(environ, brokerapi.EnvRetries, defaultRetries, maxRetries); err != nil {
-		errs = append(errs, err)
-	}
-	wait, err := number(environ, brokerapi.EnvRetryWait, int(defaultWait/time.Second), int(maxWait/time.Second))
-	if err != nil {
-		errs = append(errs, err)
-	}
-	s.wait = time.Duration(wait) * time.Second
 	return s, errors.Join(errs...)
+}
+
+func parseBudget(environ []string) (budget, error) {
+	retries, err1 := number(environ, brokerapi.EnvRetries, defaultRetries, maxRetries)
+	wait, err2 := number(environ, brokerapi.EnvRetryWait, int(defaultWait/time.Second), int(maxWait/time.Second))
+	return budget{retries, time.Duration(wait) * time.Second}, errors.Join(err1, err2)
 }
 
 func addresses(list string) []string {

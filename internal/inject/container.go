@@ -19,7 +19,7 @@ import (
 func mounts(in *injection) {
 	for _, t := range in.targets {
 		in.mount(t, brokerapi.VolumeName, brokerapi.BinaryDir)
-		in.mount(t, brokerapi.TokenVolumeName, brokerapi.TokenDir)
+		in.mount(t, in.tokenVolume().Name, brokerapi.TokenDir)
 	}
 }
 
@@ -28,7 +28,7 @@ func (in *injection) mount(t target, volume, path string) {
 		if strings.TrimSuffix(m.MountPath, "/") != strings.TrimSuffix(path, "/") {
 			continue
 		}
-		if m.Name != volume {
+		if m.Name != volume && !in.hasVolume(otherToken(in.settings)) { // of which more is said elsewhere
 			in.refuse("container %q mounts volume %q at %s, which the Env Injector needs: mount it elsewhere", t.Name, m.Name, path)
 		}
 		return
@@ -36,19 +36,25 @@ func (in *injection) mount(t target, volume, path string) {
 	in.grow(t.path("volumeMounts"), t.VolumeMounts != nil, corev1.VolumeMount{Name: volume, MountPath: path, ReadOnly: true})
 }
 
-// environment tells the wrapper where the broker is. A variable of that name
+// environment tells the wrapper where the values are. A variable of that name
 // which is there already is replaced: it is left from a pod that was copied, or
 // from somebody who cannot know better.
 func environment(in *injection) {
 	for _, t := range in.targets {
+		in.variable(t, corev1.EnvVar{Name: brokerapi.EnvContainer, Value: t.Name})
+		if in.settings.Direct != nil {
+			continue
+		}
 		for _, want := range []corev1.EnvVar{
-			{Name: brokerapi.EnvContainer, Value: t.Name},
 			{Name: brokerapi.EnvBroker, Value: strings.Join(in.settings.Brokers, ",")},
 			{Name: brokerapi.EnvServerName, Value: in.settings.ServerName},
 			{Name: brokerapi.EnvCABundle, Value: in.settings.CABundle},
 		} {
 			in.variable(t, want)
 		}
+	}
+	if in.settings.Direct != nil {
+		in.environmentOfItsOwn()
 	}
 }
 

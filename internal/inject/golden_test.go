@@ -94,11 +94,13 @@ func sources() inject.Sources {
 type surroundings struct {
 	Delivery inject.Delivery
 	Nodes    []inject.Node
+	Direct   *inject.Direct // the pod reads its vaults itself
+	Account  inject.Account
 }
 
 // Each folder of testdata is a pod, what becomes of it, and what is said about
 // it. A pod that is refused or left alone has no out.yaml. A folder may say in
-// delivery.yaml how the wrapper is delivered, and on which nodes.
+// delivery.yaml how the wrapper is delivered, on which nodes, and where values come from.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
 	ins, err := filepath.Glob("testdata/*/in.yaml")
@@ -131,9 +133,10 @@ func golden(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	compare(t, filepath.Join(dir, "out.yaml"), text)
-	for _, other := range []surroundings{around, {Delivery: inject.DeliveryInitContainer}, {Delivery: inject.DeliveryImageVolume}} {
-		if again, _ := other.decide(t, out); again != nil {
-			t.Errorf("an injected pod is changed again by %q:\n%s", other.Delivery, cmp.Diff(string(out), string(again)))
+	for _, other := range []inject.Delivery{around.Delivery, inject.DeliveryInitContainer, inject.DeliveryImageVolume} {
+		around.Delivery = other
+		if again, _ := around.decide(t, out); again != nil {
+			t.Errorf("an injected pod is changed again by %q:\n%s", other, cmp.Diff(string(out), string(again)))
 		}
 	}
 }
@@ -160,13 +163,16 @@ func decide(t *testing.T, raw []byte) ([]byte, string) {
 func (around surroundings) decide(t *testing.T, raw []byte) ([]byte, string) {
 	t.Helper()
 	s := settings()
-	s.Delivery = around.Delivery
+	s.Delivery, s.Direct = around.Delivery, around.Direct
+	if s.Direct != nil { // there need be no broker
+		s.Image, s.Brokers, s.ServerName, s.CABundle = "registry.example/azure-keyvault-env-direct:1", nil, "", ""
+	}
 	pod, err := inject.Read(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pod.Learn(sources())
-	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets(), Nodes: around.Nodes}, s)
+	patch, report, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Secrets: secrets(), Nodes: around.Nodes, Account: around.Account}, s)
 	var refusal inject.Refusal
 	switch {
 	case errors.As(err, &refusal):

@@ -36,6 +36,9 @@ type Facts struct {
 	// Secrets holds what was found under the names of Pod.Secrets. A nil entry
 	// was looked for and does not exist; a name without entry was not looked for.
 	Secrets map[string]*v2beta1.AzureKeyVaultSecret
+	// Account is what the pod's service account says of its identity. Settings.Direct alone
+	// depends on it.
+	Account Account
 	// Nodes of the cluster. DeliveryAuto alone depends on them; without any it is DeliveryInitContainer.
 	Nodes []Node
 }
@@ -52,6 +55,10 @@ type Settings struct {
 	Brokers    []string // address:port, in the order in which they are tried
 	ServerName string   // in the broker's certificate
 	CABundle   string   // PEM
+
+	// Direct has pods read their vaults themselves; then there need be no broker. Nil has
+	// them ask the broker.
+	Direct *Direct
 }
 
 // A step completes one aspect of the pod. Run again over its own result it adds
@@ -68,12 +75,13 @@ var (
 	steps = []step{
 		system,       // the wrapper is a Linux program
 		delivery,     // how it gets in
+		sameWay,      // and values as before, in a pod that was injected already
 		texts,        // every placeholder is one, and goes nowhere without the wrapper
 		sources,      // what references hold is in the pod's own env
 		volumes,      // one for the wrapper, one for the token
 		mounts,       // both, read-only
 		files,        // and one for the files of each container that asks for some
-		environment,  // where the broker is
+		environment,  // where the values are
 		command,      // the wrapper, then what would have been run
 		wrapHandlers, // and before the commands of probes and hooks, where asked
 		installer,    // last: it moves the init containers along
@@ -122,7 +130,7 @@ func Decide(f Facts, s Settings) (Patch, Report, error) {
 	case len(in.targets) == 0:
 		in.leftAlone()
 		return nil, in.report, nil
-	case len(s.Brokers) == 0 || s.ServerName == "" || s.CABundle == "":
+	case s.Direct == nil && (len(s.Brokers) == 0 || s.ServerName == "" || s.CABundle == ""):
 		return nil, Report{}, ErrNotReady
 	}
 	in.leftAlone()

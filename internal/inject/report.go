@@ -88,8 +88,8 @@ func (in *injection) leftAlone() {
 func (in *injection) doubts() {
 	for _, t := range in.targets {
 		for _, v := range t.variables {
-			if v.name == envDisableAuth {
-				in.warn("container %q: %s has no effect, values always come from the broker", t.Name, v.name)
+			if v.name == envDisableAuth && in.settings.Direct == nil {
+				in.warn("container %q: %s has no effect, values come from the broker: the namespace, not the container, chooses otherwise (label env-injector.spv.no/auth: direct)", t.Name, v.name)
 			}
 			if v.missing {
 				in.warn("container %q: %s: create the pod again if a placeholder comes to be there, or the container will not start", t.Name, v.lack())

@@ -10,14 +10,18 @@ import (
 )
 
 // volumeBytes bounds the memory that the copied wrapper takes: the wrapper is
-// smaller than 6.5 MB, so this leaves it room to double.
-const volumeBytes = 16 << 20
+// smaller than 6.5 MB, so this leaves it room to double. The one that reads vaults itself
+// is smaller than 15 MB.
+const (
+	volumeBytes       = 16 << 20
+	directVolumeBytes = 32 << 20
+)
 
 // volumes adds the two volumes. The names are ours; a volume of the same name
 // that is something else would hand the containers a foreign program or token.
 func volumes(in *injection) {
 	in.volume(in.wrapperVolume(), isWrapperVolume)
-	in.volume(tokenVolume(), isTokenVolume)
+	in.volume(in.tokenVolume(), in.isTokenVolume)
 }
 
 func (in *injection) volume(want corev1.Volume, is func(corev1.Volume) bool) {
@@ -37,7 +41,10 @@ func (in *injection) volume(want corev1.Volume, is func(corev1.Volume) bool) {
 // only file lies where the installer would have put it. The node pulls that image
 // as it pulls a container's: with the pull secrets of the pod and its account.
 func (in *injection) wrapperVolume() corev1.Volume {
-	if in.report.Delivery != DeliveryImageVolume {
+	switch {
+	case in.report.Delivery != DeliveryImageVolume && in.settings.Direct != nil:
+		return memory(brokerapi.VolumeName, directVolumeBytes)
+	case in.report.Delivery != DeliveryImageVolume:
 		return memory(brokerapi.VolumeName, volumeBytes)
 	}
 	return corev1.Volume{Name: brokerapi.VolumeName, VolumeSource: corev1.VolumeSource{
@@ -63,19 +70,23 @@ func isWrapperVolume(v corev1.Volume) bool {
 
 // tokenVolume leaves the mode of the file to Kubernetes, which makes it as strict
 // as the containers' users allow (see user).
-func tokenVolume() corev1.Volume {
-	seconds := int64(brokerapi.TokenSeconds)
-	return corev1.Volume{Name: brokerapi.TokenVolumeName, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+func (in *injection) tokenVolume() corev1.Volume {
+	name, audience, seconds := brokerapi.TokenVolumeName, brokerapi.Audience, int64(brokerapi.TokenSeconds)
+	if in.settings.Direct != nil {
+		name, audience, seconds = brokerapi.AzureTokenVolumeName, brokerapi.AzureAudience, brokerapi.AzureTokenSeconds
+	}
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-			Audience: brokerapi.Audience, ExpirationSeconds: &seconds, Path: "token",
+			Audience: audience, ExpirationSeconds: &seconds, Path: "token",
 		}}},
 	}}}
 }
 
-func isTokenVolume(v corev1.Volume) bool {
+func (in *injection) isTokenVolume(v corev1.Volume) bool {
 	if v.Projected == nil || len(v.Projected.Sources) != 1 {
 		return false
 	}
+	want := in.tokenVolume().Projected.Sources[0].ServiceAccountToken
 	token := v.Projected.Sources[0].ServiceAccountToken
-	return token != nil && token.Audience == brokerapi.Audience && token.Path == "token"
+	return token != nil && token.Audience == want.Audience && token.Path == want.Path
 }

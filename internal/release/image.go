@@ -74,7 +74,7 @@ func (b Builder) image(ctx context.Context, p Product, on v1.Platform, created t
 	if err != nil {
 		return nil, err
 	}
-	layer, err := layerOf(p.Binary, binary)
+	layer, err := layerOf(p.RootFile(), binary)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (b Builder) image(ctx context.Context, p Product, on v1.Platform, created t
 		Created:      v1.Time{Time: created},
 		RootFS:       v1.RootFS{Type: "layers"},
 		Config: v1.Config{
-			Entrypoint: []string{"/" + p.Binary},
+			Entrypoint: []string{"/" + p.RootFile()},
 			User:       user,
 			WorkingDir: "/",
 			Labels:     b.labels(p),
@@ -96,7 +96,7 @@ func (b Builder) image(ctx context.Context, p Product, on v1.Platform, created t
 	}
 	return mutate.Append(image, mutate.Addendum{
 		Layer:   layer,
-		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "COPY " + p.Binary + " /"},
+		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "COPY " + p.RootFile() + " /"},
 	})
 }
 

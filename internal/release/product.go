@@ -10,6 +10,7 @@
 package release
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -18,11 +19,15 @@ import (
 
 // A Product is one program and the image that it is shipped in.
 type Product struct {
-	Binary  string // folder under cmd/, and the file at the image's root
+	Binary  string // folder under cmd/
 	Image   string // last part of the image's name
 	Title   string
 	Summary string
+	File    string // at the image's root; empty is Binary
 }
+
+// RootFile is the one file of the image.
+func (p Product) RootFile() string { return cmp.Or(p.File, p.Binary) }
 
 // Products are the images of a release. Their names are part of what users
 // write into values files: renaming one breaks an upgrade.
@@ -30,23 +35,27 @@ func Products() []Product {
 	return []Product{
 		{
 			"azure-keyvault-controller", "azure-keyvault-controller", "Azure Key Vault Controller",
-			"Keeps Kubernetes Secrets and ConfigMaps equal to objects in Azure Key Vault",
+			"Keeps Kubernetes Secrets and ConfigMaps equal to objects in Azure Key Vault", "",
 		},
 		{
 			"azure-keyvault-secrets-webhook", "azure-keyvault-webhook", "Azure Key Vault Env Injector webhook",
-			"Prepares pods whose environment names objects in Azure Key Vault",
+			"Prepares pods whose environment names objects in Azure Key Vault", "",
 		},
 		{
 			"azure-keyvault-broker", "azure-keyvault-broker", "Azure Key Vault Env Injector broker",
-			"Answers a starting container with the values its pod may have",
+			"Answers a starting container with the values its pod may have", "",
 		},
 		{
 			"azure-keyvault-env", "azure-keyvault-env", "Azure Key Vault Env Injector wrapper",
-			"Fills a process's environment from Azure Key Vault and becomes that process",
+			"Fills a process's environment from Azure Key Vault and becomes that process", "",
+		},
+		{
+			"azure-keyvault-env-direct", "azure-keyvault-env-direct", "Azure Key Vault Env Injector wrapper without broker",
+			"Fills a process's environment from Azure Key Vault, signed in as its pod, and becomes that process", "azure-keyvault-env",
 		},
 		{
 			"keyvault-emulator", "keyvault-emulator", "Azure Key Vault emulator",
-			"Speaks the wire protocol of Azure Key Vault for development and tests",
+			"Speaks the wire protocol of Azure Key Vault for development and tests", "",
 		},
 	}
 }

@@ -259,10 +259,10 @@ func TestPlatforms(t *testing.T) {
 	}
 }
 
-func TestProductsAreTheFiveImages(t *testing.T) {
+func TestProductsAreTheSixImages(t *testing.T) {
 	t.Parallel()
 	want := []string{
-		"azure-keyvault-controller", "azure-keyvault-webhook", "azure-keyvault-broker", "azure-keyvault-env", "keyvault-emulator",
+		"azure-keyvault-controller", "azure-keyvault-webhook", "azure-keyvault-broker", "azure-keyvault-env", "azure-keyvault-env-direct", "keyvault-emulator",
 	}
 	var got []string
 	for _, p := range release.Products() {
@@ -270,6 +270,10 @@ func TestProductsAreTheFiveImages(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	// Whoever starts either wrapper does so by one path.
+	if wrapper, direct := release.Products()[3].RootFile(), release.Products()[4].RootFile(); wrapper != direct {
+		t.Errorf("the wrappers are /%s and /%s", wrapper, direct)
 	}
 	if _, err := release.Select(release.Products(), []string{"azure-keyvault-nothing"}); err == nil {
 		t.Error("an unknown image was selected")
@@ -313,7 +317,7 @@ func TestDockerfileMakesTheSameImages(t *testing.T) {
 	}
 	for _, p := range release.Products() {
 		for _, line := range []string{
-			"FROM scratch AS " + p.Image + "\nCOPY --from=build /out/" + p.Binary + " /\nUSER 65532:65532\nENTRYPOINT [\"/" + p.Binary + "\"]\n",
+			"FROM scratch AS " + p.Image + "\nCOPY --from=build /out/" + p.Binary + " /" + p.File + "\nUSER 65532:65532\nENTRYPOINT [\"/" + p.RootFile() + "\"]\n",
 			" ./cmd/" + p.Binary,
 		} {
 			if !strings.Contains(string(text), line) {

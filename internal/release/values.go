@@ -19,6 +19,7 @@ func Values(registry, tag string, digests map[string]string) (map[string][]byte,
 	}
 	injector := image("azure-keyvault-webhook")
 	injector["envImage"] = image("azure-keyvault-env")["image"]
+	injector["envDirectImage"] = image("azure-keyvault-env-direct")["image"]
 	injector["broker"] = image("azure-keyvault-broker")
 	global := map[string]any{"imageRegistry": registry}
 	emulator := image("keyvault-emulator")

@@ -114,7 +114,41 @@ func TestEnv(t *testing.T) {
 			if err != nil && render.Explain(err).Text != err.Error() {
 				t.Errorf("%q is explained as %+v", err, render.Explain(err))
 			}
+			far, farErr := render.Open(carried(t, s), tc.answer).Env(tc.query)
+			if !far.Equal(got) || !errors.Is(farErr, tc.err) {
+				t.Errorf("by the spec as it is carried: another value, or %v", farErr)
+			}
 		})
+	}
+}
+
+// carried is a spec as a process has it that cannot ask the API server.
+func carried(t *testing.T, s specOf) specOf {
+	t.Helper()
+	read, err := render.ReadSpecs(render.WriteSpecs(map[string]*v2beta1.AzureKeyVaultSecret{"it": {Spec: s}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read["it"].Spec
+}
+
+func TestSpecs(t *testing.T) {
+	t.Parallel()
+	full := spec(v2beta1.ObjectSecret, "kubernetes.io/tls", "", serverFirst, transforms("trim"), func(s *specOf) {
+		s.Refresh = &v2beta1.Refresh{Policy: v2beta1.RefreshOnce}
+		s.Vault.AzureIdentity = &v2beta1.AzureIdentity{Name: "somebody"}
+		s.Output.Secret.Labels = map[string]string{"team": "blue"}
+		s.Output.ConfigMap = &v2beta1.ConfigMapOutput{Name: "out"}
+	})
+	text := render.WriteSpecs(map[string]*v2beta1.AzureKeyVaultSecret{"b": {Spec: full}, "a": {Spec: spec(v2beta1.ObjectKey, "", "")}})
+	want := `{"a":{"vault":{"name":"my-kv","object":{"name":"thing","type":"key","version":"` + version + `"}}},` +
+		`"b":{"vault":{"name":"my-kv","object":{"name":"thing","type":"secret","version":"` + version + `"}},` +
+		`"output":{"secret":{"name":"","type":"kubernetes.io/tls","chainOrder":"ensureserverfirst"},"transform":["trim"]}}}`
+	if d := cmp.Diff(want, text); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if _, err := render.ReadSpecs("{hunter2"); !errors.Is(err, render.ErrSpecs) || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a broken text: %v", err)
 	}
 }
 
@@ -212,7 +246,7 @@ func TestEnvTransforms(t *testing.T) {
 			t.Errorf("query %q: error %v, or another value", query, err)
 		}
 	}
-	if _, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object(encode(kept().pem))).Env("tls.key"); err != nil {
+	if _, err := render.Open(carried(t, spec(v2beta1.ObjectSecret, "", "", both)), object(encode(kept().pem))).Env("tls.key"); err != nil {
 		t.Errorf("a pair in base64: %v", err)
 	}
 	if _, err := render.Open(spec(v2beta1.ObjectSecret, "", "", both), object("!")).Env(""); !errors.Is(err, render.ErrTransform) {

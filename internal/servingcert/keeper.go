@@ -65,7 +65,7 @@ type Client interface {
 type Options struct {
 	Namespace     string // of both Secrets and both Services
 	AuthorityName string // of the authority's Secret
-	BrokerSecret  string // name of the Secret with the broker's leaf
+	BrokerSecret  string // name of the Secret with the broker's leaf; empty if there is no broker
 	Registration  string // name of the MutatingWebhookConfiguration
 	Advice        string // name of the ValidatingWebhookConfiguration that only warns, or empty
 
@@ -254,6 +254,9 @@ const keyBundle = "ca.crt"
 
 // broker replaces the broker's certificate if need be.
 func (k *Keeper) broker(ctx context.Context, a authority) error {
+	if k.options.BrokerSecret == "" {
+		return nil
+	}
 	err := k.write(ctx, k.options.BrokerSecret, func(data map[string][]byte) (map[string][]byte, error) {
 		now := k.options.Now()
 		if k.pairIsGood(a, data, now) && bytes.Equal(data[keyBundle], a.bundle(now)) {

@@ -66,8 +66,9 @@ func newWorld(t *testing.T) *world {
 	secret := func(k client.ObjectKey) *corev1.Secret {
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name}}
 	}
+	calls := admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Name: "akv2k8s-webhook", Namespace: ns}}
 	hook := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: hookKey.Name}, Webhooks: []admissionv1.MutatingWebhook{
-		{Name: "pods.env-injector.admission.spv.no", ClientConfig: admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Name: "akv2k8s-webhook", Namespace: ns}}},
+		{Name: "pods.env-injector.admission.spv.no", ClientConfig: calls}, {Name: "direct-pods.env-injector.admission.spv.no", ClientConfig: calls},
 	}}
 	w.WithWatch = fake.NewClientBuilder().WithScheme(scheme.Scheme).
 		WithObjects(secret(authorityKey), secret(brokerKey), hook).
@@ -164,7 +165,28 @@ func (w *world) registered(t *testing.T) string {
 	if err := w.Get(t.Context(), hookKey, &c); err != nil {
 		t.Fatal(err)
 	}
+	if string(c.Webhooks[0].ClientConfig.CABundle) != string(c.Webhooks[1].ClientConfig.CABundle) {
+		t.Error("the two webhooks of the registration have not the same authority")
+	}
 	return string(c.Webhooks[0].ClientConfig.CABundle)
+}
+
+// Where there is no broker, its Secret is not there either, and nobody misses it.
+func TestSyncWithoutBroker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: brokerKey.Name}}); err != nil {
+		t.Fatal(err)
+	}
+	k := servingcert.NewKeeper(w, servingcert.Options{
+		Namespace: ns, AuthorityName: authorityKey.Name, Registration: hookKey.Name, Service: "akv2k8s-webhook",
+		AuthorityLife: servingcert.AuthorityLife, LeafLife: servingcert.LeafLife,
+		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+	})
+	synced(t, k)
+	if err := k.Ready(); err != nil || w.registered(t) == "" {
+		t.Errorf("ready: %v", err)
+	}
 }
 
 func synced(t *testing.T, keepers ...*servingcert.Keeper) {
@@ -467,7 +489,7 @@ func TestUpgradeOfTheChart(t *testing.T) {
 	if err := w.Get(t.Context(), hookKey, &c); err != nil {
 		t.Fatal(err)
 	}
-	c.Webhooks[0].ClientConfig.CABundle = nil
+	c.Webhooks[0].ClientConfig.CABundle, c.Webhooks[1].ClientConfig.CABundle = nil, nil
 	if err := w.Update(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}

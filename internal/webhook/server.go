@@ -15,8 +15,13 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/telemetry"
 )
 
-// Path is where the API server sends pods.
-const Path = "/pods"
+// Path is where the API server sends pods. Below it, and below WorkloadsPath, those have
+// a path of their own that read their vaults themselves: the registrations know which
+// namespaces these are in, and nobody need read namespaces.
+const (
+	Path       = "/pods"
+	directPath = "/direct"
+)
 
 const (
 	// defaultTimeout is the API server's own when the registration says nothing,
@@ -27,13 +32,19 @@ const (
 
 // Routes serves Path, WorkloadsPath and /healthz.
 func (h *Handler) Routes() http.Handler {
-	// A panic is answered by hanging up: its text is for the log alone.
-	pods := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
-	workloads := (&admission.Webhook{Handler: admission.HandlerFunc(h.Advise)}).WithRecoverPanic(false)
 	mux := http.NewServeMux()
 	turn := make(chan struct{}, 1)
-	mux.Handle("POST "+Path, punctual(rationed(turn, pods)))
-	mux.Handle("POST "+WorkloadsPath, punctual(rationed(turn, workloads)))
+	serve := func(path string, handler admission.Handler) {
+		// A panic is answered by hanging up: its text is for the log alone.
+		mux.Handle("POST "+path, punctual(rationed(turn, (&admission.Webhook{Handler: handler}).WithRecoverPanic(false))))
+	}
+	serve(Path, h)
+	serve(WorkloadsPath, admission.HandlerFunc(h.Advise))
+	if h.Direct != nil {
+		d := h.direct()
+		serve(Path+directPath, d)
+		serve(WorkloadsPath+directPath, admission.HandlerFunc(d.Advise))
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	return mux
 }

@@ -55,11 +55,17 @@ type CommandFunc func(context.Context, Lookup) (inject.Command, error)
 // names. One that cannot be used says so itself.
 type PullSecretsFunc func(ctx context.Context, namespace, account string, names []string) []inject.PullSecret
 
+// AccountFunc reads a service account. Its error is one that may pass.
+type AccountFunc func(ctx context.Context, namespace, name string) (inject.Account, error)
+
 // Options of a Handler.
 type Options struct {
 	Settings inject.Settings // but Brokers and CABundle, which change
-	CABundle func() string   // PEM, or empty while there is none
-	Excluded []string        // namespaces that are never injected
+	// Direct are the Settings for pods that read their vaults themselves; nil serves none.
+	Direct   *inject.Settings
+	Account  AccountFunc   // asked for Direct alone
+	CABundle func() string // PEM, or empty while there is none
+	Excluded []string      // namespaces that are never injected
 	Command  CommandFunc
 	// Source is asked for what containers' env and envFrom name, but not for kinds
 	// that it leaves out: nil knows none.
@@ -108,11 +114,22 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 	if err := h.teach(ctx, log, req.Namespace, pod); err != nil {
 		return refusal(log, err)
 	}
-	patch, report, err := inject.Decide(h.facts(ctx, req, pod), h.settings(ctx))
+	facts, err := h.facts(ctx, log, req, pod)
+	if err != nil {
+		return refusal(log, err)
+	}
+	patch, report, err := inject.Decide(facts, h.settings(ctx))
 	if err != nil {
 		return refusal(log, err)
 	}
 	return h.accept(log, patch, report)
+}
+
+// direct is the same Handler for pods that read their vaults themselves.
+func (h *Handler) direct() *Handler {
+	o := h.Options
+	o.Settings = *o.Direct
+	return &Handler{o}
 }
 
 // errSources is all that a person is told: the log has the rest.
@@ -153,7 +170,7 @@ func (h *Handler) excluded(namespace string, pod *inject.Pod) (admission.Respons
 
 func refusal(log *slog.Logger, err error) (admission.Response, outcome) {
 	log.Info("refused a pod", telemetry.KeyReason, err.Error())
-	if errors.Is(err, inject.ErrNotReady) || errors.Is(err, errSources) {
+	if errors.Is(err, inject.ErrNotReady) || errors.Is(err, errSources) || errors.Is(err, errUnknown) {
 		return admission.Errored(http.StatusServiceUnavailable, err), outcomeNotReady
 	}
 	return admission.Denied(err.Error()), outcomeRefused
@@ -181,6 +198,9 @@ func (h *Handler) accept(log *slog.Logger, patch inject.Patch, report inject.Rep
 // part that is missing is inject's to notice.
 func (h *Handler) settings(ctx context.Context) inject.Settings {
 	s := h.Settings
+	if s.Direct != nil {
+		return s
+	}
 	s.CABundle = h.CABundle()
 	brokers, err := h.Cluster.Brokers(ctx)
 	if err != nil {
@@ -190,16 +210,30 @@ func (h *Handler) settings(ctx context.Context) inject.Settings {
 	return s
 }
 
+// errUnknown is about what a pod that reads its vaults itself must be told now.
+var errUnknown = errors.New("the Env Injector cannot read the pod's service account or AzureKeyVaultSecrets; try again in a moment")
+
 // facts asks for everything at once, within ctx. What cannot be learned is a fact
-// too.
-func (h *Handler) facts(ctx context.Context, req admission.Request, pod *inject.Pod) inject.Facts {
+// too, unless the pod cannot do without it.
+func (h *Handler) facts(ctx context.Context, log *slog.Logger, req admission.Request, pod *inject.Pod) (inject.Facts, error) {
 	f := inject.Facts{Pod: pod, Namespace: req.Namespace}
 	var all sync.WaitGroup
+	var accountErr error
+	if h.Settings.Direct != nil && pod.HasPlaceholder() {
+		all.Go(func() { f.Account, accountErr = h.Account(ctx, req.Namespace, pod.ServiceAccount()) })
+	}
 	all.Go(func() { f.Commands = h.commands(ctx, req.Namespace, pod) })
 	all.Go(func() { f.Secrets = h.secrets(ctx, req.Namespace, pod.Secrets()) })
 	all.Go(func() { f.Nodes = h.nodes(ctx) })
 	all.Wait()
-	return f
+	if accountErr != nil {
+		log.Warn("cannot read a service account", telemetry.KeyError, accountErr)
+		return f, errUnknown
+	}
+	if h.Settings.Direct != nil && len(f.Secrets) < len(pod.Secrets()) {
+		return f, errUnknown // the log has why
+	}
+	return f, nil
 }
 
 // sources reads them, several at once. Not to know one is not to know what its pod asks

@@ -48,6 +48,8 @@ type fixture struct {
 	command   webhook.CommandFunc
 	sources   map[inject.SourceKind]webhook.SourceFunc
 	delivery  inject.Delivery
+	below     string // the path of reviews, behind the usual one
+	account   webhook.AccountFunc
 
 	log      bytes.Buffer
 	registry *prometheus.Registry
@@ -94,6 +96,8 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 		Excluded: []string{"akv2k8s", "kube-system"},
 		Command:  func(ctx context.Context, l webhook.Lookup) (inject.Command, error) { return f.command(ctx, l) },
 		Source:   f.sources,
+		Direct:   &inject.Settings{Image: "direct:1", Direct: &inject.Direct{TenantID: "tenant"}},
+		Account:  f.account,
 		Cluster:  f, Metrics: metrics,
 		Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -123,7 +127,7 @@ func (f *fixture) review(t *testing.T, change func(*admissionv1.AdmissionRequest
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := server.Client().Post(server.URL+"/pods?timeout=10s", "application/json", bytes.NewReader(body))
+	answer, err := server.Client().Post(server.URL+"/pods"+f.below+"?timeout=10s", "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,11 @@ func (h *Handler) advice(ctx context.Context, req admission.Request, pod *inject
 	if slices.Contains(h.Excluded, req.Namespace) || h.teach(ctx, h.Log, req.Namespace, pod) != nil {
 		return nil
 	}
-	_, report, err := inject.Decide(h.facts(ctx, req, pod), h.settings(ctx))
+	facts, err := h.facts(ctx, h.Log, req, pod)
+	if err != nil {
+		return nil
+	}
+	_, report, err := inject.Decide(facts, h.settings(ctx))
 	var refusal inject.Refusal
 	if !errors.As(err, &refusal) {
 		return report.Warnings

@@ -49,7 +49,7 @@ func (f *fixture) advise(t *testing.T, kind string, object any, change func(*adm
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequestWithContext(t.Context(), "POST", webhook.WorkloadsPath+"?timeout=3s", bytes.NewReader(body))
+	r := httptest.NewRequestWithContext(t.Context(), "POST", webhook.WorkloadsPath+f.below+"?timeout=3s", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	f.handler(t).Routes().ServeHTTP(w, r)

@@ -152,6 +152,7 @@ func TestPermissions(t *testing.T) {
 	pull := func(scope string) []string {
 		return []string{scope + ": core/secrets get", scope + ": core/serviceaccounts get"}
 	}
+	account := []string{"cluster: core/serviceaccounts get"} // as whom pods sign in that read their vaults themselves
 	webhookAlone := []string{
 		"cluster: admissionregistration.k8s.io/mutatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
 		"cluster: admissionregistration.k8s.io/validatingwebhookconfigurations[akv2k8s-env-injector] get,patch",
@@ -161,7 +162,7 @@ func TestPermissions(t *testing.T) {
 		"akv2k8s-system: core/services[akv2k8s-broker] get,list,watch",
 	}
 	sources := []string{"cluster: core/configmaps get", "cluster: core/secrets get"}
-	webhook := slices.Concat(webhookAlone, sources, []string{"cluster: core/serviceaccounts get"})
+	webhook := slices.Concat(webhookAlone, sources, account)
 	controller := func(scope string) []string {
 		return []string{
 			scope + ": core/configmaps create,delete,get,list,patch,watch",
@@ -190,10 +191,16 @@ func TestPermissions(t *testing.T) {
 		}},
 		"EnvInjectorAlone": {files["env-injector-alone"], map[string][]string{brokerAccount: common, webhookAccount: webhook}},
 		"PullSecretsOfSomeNamespaces": {files["registries"], map[string][]string{
-			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources, pull("default"), pull("kube-public")), controllerAccount: controller("cluster"),
+			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources, account, pull("default"), pull("kube-public")), controllerAccount: controller("cluster"),
 		}},
 		"NoPullSecrets": {files["registry-identity"], map[string][]string{
+			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources, account), controllerAccount: controller("cluster"),
+		}},
+		"NobodyButTheBroker": {files["broker-for-all"], map[string][]string{
 			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources), controllerAccount: controller("cluster"),
+		}},
+		"NoBroker": {files["no-broker"], map[string][]string{
+			webhookAccount: slices.Concat(webhookAlone[:4], sources, account, []string{"akv2k8s-system: core/secrets[akv2k8s-ca] get,update"}), controllerAccount: controller("cluster"),
 		}},
 		"NoRoles": {files["scheduling"], map[string][]string{}},
 	} {
@@ -314,7 +321,11 @@ func tooMuchForTheWebhook(permission string) string {
 		if !strings.HasSuffix(permission, "] get,update") {
 			return "the webhook tends two Secrets by name"
 		}
-	case strings.HasPrefix(permission, "core/secrets "), strings.HasPrefix(permission, "core/serviceaccounts "):
+	case strings.HasPrefix(permission, "core/serviceaccounts"):
+		if permission != "core/serviceaccounts get" {
+			return "the webhook reads the service account of a pod, one by one"
+		}
+	case strings.HasPrefix(permission, "core/secrets "):
 		if !strings.HasSuffix(permission, " get") {
 			return "the webhook reads the Secrets that a pod names, one by one"
 		}

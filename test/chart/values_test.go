@@ -56,6 +56,8 @@ func TestTyposAreRefused(t *testing.T) {
 		"OldAge":          "env_injector.cachedMaxAge=604801",
 		"BothDefault":     "controller.serviceAccount.create=false,env_injector.serviceAccount.create=false",
 		"Warnings":        "env_injector.workloadWarnings=false",
+		"AuthService":     "env_injector.authService=no broker",
+		"ByLabel":         "env_injector.direct.byNamespaceLabel=direct",
 		"Sources":         "env_injector.sources.configmaps=true",
 		"TokenNoTenant":   "global.workloadIdentity.enabled=true,global.workloadIdentity.projectToken=true",
 		"RegistryAuth":    "env_injector.registry.identity.auth=managed",
@@ -120,8 +122,8 @@ func compare(path string, schema map[string]any, value any, definitions map[stri
 		if property["deprecated"] == true {
 			continue // a key of akv2k8s 1.x, known to be refused with a sentence
 		}
-		// envImage shares a definition with the images of processes and needs less.
-		if _, ok := fields[key]; !ok && len(fields) > 0 && !strings.HasSuffix(path, "envImage") {
+		// envImage and envDirectImage share a definition with the images of processes and need less.
+		if _, ok := fields[key]; !ok && len(fields) > 0 && !strings.HasSuffix(path, "Image") {
 			problems = append(problems, fmt.Sprintf("values.yaml lacks %s.%s, which the schema has", path, key))
 		}
 	}
@@ -228,6 +230,7 @@ func TestNotes(t *testing.T) {
 		"ControllerAlone":  {files["controller-alone"], []string{"controller runs as root"}, []string{"broker", "kubectl label"}},
 		"WorkloadIdentity": {files["workload-identity"], []string{"kubectl get akvs --all-namespaces"}, []string{"root"}},
 		"OneNamespace":     {files["one-namespace"], []string{"--namespace akv2k8s-system"}, []string{"--all-namespaces"}},
+		"NoBroker":         {files["no-broker"], []string{"There is no broker", "controller runs as root"}, []string{"broker run"}},
 		"Ignore":           {files["scheduling"], []string{"failurePolicy is Ignore"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ package chart_test
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -18,13 +19,85 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// webhook is that of pods in namespaces which ask for nothing particular.
 func webhook(t *testing.T, values string) admissionv1.MutatingWebhook {
 	t.Helper()
+	return webhooks(t, values)[0]
+}
+
+func webhooks(t *testing.T, values string) []admissionv1.MutatingWebhook {
+	t.Helper()
 	configurations := each[*admissionv1.MutatingWebhookConfiguration](rendered(t, values))
-	if len(configurations) != 1 || len(configurations[0].Webhooks) != 1 {
-		t.Fatalf("want one configuration with one webhook, got %d configurations", len(configurations))
+	if len(configurations) != 1 || len(configurations[0].Webhooks) == 0 {
+		t.Fatalf("want one configuration with webhooks, got %d configurations", len(configurations))
 	}
-	return configurations[0].Webhooks[0]
+	return configurations[0].Webhooks
+}
+
+// TestWhichWayValuesCome: of the ways exactly one is a namespace's, for pods and for the
+// warnings about workloads alike.
+func TestWhichWayValuesCome(t *testing.T) {
+	t.Parallel()
+	const auth = "env-injector.spv.no/auth"
+	asked := labelSet{"kubernetes.io/metadata.name": "shop", "azure-key-vault-env-injection": "enabled"}
+	with := func(value string) labelSet {
+		labels := maps.Clone(asked)
+		labels[auth] = value
+		return labels
+	}
+	const broker, direct = "", "/direct"
+	for name, tc := range map[string]struct {
+		values string
+		labels labelSet
+		want   string // below the usual paths
+	}{
+		"Default":           {"", asked, broker},
+		"Direct":            {"", with("direct"), direct},
+		"Broker":            {"", with("broker"), broker},
+		"Misspelt":          {"", with("Direct"), broker},
+		"BrokerForAll":      {"broker-for-all", with("direct"), broker},
+		"NoBroker":          {"no-broker", asked, direct},
+		"NoBrokerDirect":    {"no-broker", with("direct"), direct},
+		"NoBrokerAtAnyRate": {"no-broker", with("broker"), direct},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			values := cases(t)[tc.values]
+			var got []string
+			note := func(selector *metav1.LabelSelector, path string) {
+				s, err := metav1.LabelSelectorAsSelector(selector)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Matches(tc.labels) {
+					got = append(got, path)
+				}
+			}
+			for _, hook := range webhooks(t, values) {
+				note(hook.NamespaceSelector, *hook.ClientConfig.Service.Path)
+			}
+			for _, hook := range advisers(t, values) {
+				note(hook.NamespaceSelector, *hook.ClientConfig.Service.Path)
+			}
+			want := []string{"/pods" + tc.want, "/workloads" + tc.want, "/workloads" + tc.want}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("paths (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestNoBroker: nothing of it is left, nor is anybody told of it.
+func TestNoBroker(t *testing.T) {
+	t.Parallel()
+	out := mustTemplate(t, product, "akv2k8s", "--values", cases(t)["no-broker"])
+	for line := range strings.Lines(string(out)) {
+		for _, word := range []string{"akv2k8s-broker", "akv2k8s-envinjector", "azure-keyvault-env:", "tokenreviews"} {
+			if strings.Contains(line, word) {
+				t.Errorf("%q is in %q", word, line)
+			}
+		}
+	}
 }
 
 func TestWebhookContract(t *testing.T) {
@@ -154,16 +227,16 @@ func advisers(t *testing.T, values string) []admissionv1.ValidatingWebhook {
 func TestAdviceContract(t *testing.T) {
 	t.Parallel()
 	hooks := advisers(t, "")
-	if len(hooks) != 2 {
-		t.Fatalf("%d webhooks, want 2", len(hooks))
+	if len(hooks) != 4 {
+		t.Fatalf("%d webhooks, want 2 for each way", len(hooks))
 	}
-	for _, hook := range hooks {
+	for i, hook := range hooks {
+		injection := webhooks(t, "")[i/2]
 		got := []any{*hook.FailurePolicy, *hook.TimeoutSeconds, *hook.SideEffects, *hook.MatchPolicy, *hook.ClientConfig.Service.Path}
-		want := []any{admissionv1.Ignore, int32(3), admissionv1.SideEffectClassNone, admissionv1.Equivalent, "/workloads"}
+		want := []any{admissionv1.Ignore, int32(3), admissionv1.SideEffectClassNone, admissionv1.Equivalent, strings.Replace(*injection.ClientConfig.Service.Path, "/pods", "/workloads", 1)}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", hook.Name, diff)
 		}
-		injection := webhook(t, "")
 		if diff := cmp.Diff(injection.NamespaceSelector, hook.NamespaceSelector); diff != "" {
 			t.Errorf("%s looks at other namespaces (-injection +advice):\n%s", hook.Name, diff)
 		}

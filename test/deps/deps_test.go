@@ -127,6 +127,25 @@ func TestBinary(t *testing.T) {
 	}
 }
 
+// maxDirectBytes bounds the program of direct mode, with which internal/inject fits a
+// volume and the memory for copying.
+const maxDirectBytes = 15_000_000
+
+func TestDirectBinary(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "azure-keyvault-env")
+	run(t.Context(), t, platforms[0], "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", file, program+"-direct")
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes", info.Size())
+	if info.Size() >= maxDirectBytes {
+		t.Errorf("%d bytes, want less than %d", info.Size(), maxDirectBytes)
+	}
+	mustStandAlone(t, file)
+}
+
 // mustStandAlone demands a static program: an image may hold nothing else.
 func mustStandAlone(t *testing.T, file string) {
 	t.Helper()

@@ -69,6 +69,7 @@ var groups = []struct {
 	{"Files", true, fileStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
+	{"Direct", true, directStories},
 	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},

@@ -78,12 +78,13 @@ func TestEachReasonIsInTheReference(t *testing.T) {
 }
 
 // A value leaves a process by Reveal. Within rings 0 and 1 it only becomes
-// another value; it goes out into the world in two places (the
-// wrapper is on the other side of the wire and never holds a Value). The third is of
+// another value; it goes out into the world in three places (the
+// wrapper is on the other side of the wire and never holds a Value). The fourth is of
 // credentials for registries, in a process that never sees a vault's value.
 var exits = []string{
 	"internal/broker",  // answering the pod that asked
 	"internal/cluster", // writing an output
+	"internal/direct",  // filling the environment of the very process
 	"internal/image",   // signing in to the registry that a pull secret names
 }
 

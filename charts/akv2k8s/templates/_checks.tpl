@@ -41,7 +41,7 @@ name, is another one. helm would learn it half-way through the upgrade.
 {{- fail "\n\nNothing to install: set controller.enabled or env_injector.enabled." -}}
 {{- end -}}
 {{- include "akv2k8s.refuseSharedAccounts" . -}}
-{{- range $key, $image := dict "controller.image" $values.controller.image "env_injector.image" $injector.image "env_injector.envImage" $injector.envImage "env_injector.broker.image" $injector.broker.image -}}
+{{- range $key, $image := dict "controller.image" $values.controller.image "env_injector.image" $injector.image "env_injector.envImage" $injector.envImage "env_injector.envDirectImage" $injector.envDirectImage "env_injector.broker.image" $injector.broker.image -}}
 {{- $host := regexFind "^[^/]*[.:][^/]*/" $image.repository -}}
 {{- if and $host $values.global.imageRegistry -}}
 {{- printf "\n\n%s.repository starts with a registry, %s, and so does global.imageRegistry, %s. Name the registry in global.imageRegistry alone, or set that to \"\"." $key (trimSuffix "/" $host) $values.global.imageRegistry | fail -}}
@@ -71,7 +71,9 @@ name, is another one. helm would learn it half-way through the upgrade.
 {{- $bound = append $bound (dict "name" "controller" "key" "controller.serviceAccount") -}}
 {{- end -}}
 {{- if and $injector.enabled $injector.rbac.create -}}
+{{- if $injector.authService -}}
 {{- $bound = append $bound (dict "name" "broker" "key" "env_injector.serviceAccount") -}}
+{{- end -}}
 {{- $bound = append $bound (dict "name" "env-injector" "key" "env_injector.webhook.serviceAccount") -}}
 {{- end -}}
 {{- $seen := dict -}}

@@ -65,8 +65,12 @@ func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the inter
 }
 
 // watched lists what is kept in memory.
-func watched() []client.Object {
-	return []client.Object{&v2beta1.AzureKeyVaultSecret{}, &corev1.Service{}, &corev1.Node{}}
+func (s *Source) watched() []client.Object {
+	list := []client.Object{&v2beta1.AzureKeyVaultSecret{}, &corev1.Node{}}
+	if s.broker.Name != "" {
+		list = append(list, &corev1.Service{})
+	}
+	return list
 }
 
 // requests per second, and at once. Admission asks for the ConfigMaps and Secrets that
@@ -78,8 +82,8 @@ const (
 	requestsAtOnce    = 500
 )
 
-// New connects to an API server. broker is the Service of the broker. Run fills
-// the memory.
+// New connects to an API server. broker is the Service of the broker; without a name
+// there is none. Run fills the memory.
 func New(ctx context.Context, cfg *rest.Config, broker client.ObjectKey) (*Source, error) {
 	scheme, err := Scheme()
 	if err != nil {
@@ -91,27 +95,28 @@ func New(ctx context.Context, cfg *rest.Config, broker client.ObjectKey) (*Sourc
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)
 	}
-	// The selector is what the role's resourceNames allow to watch.
-	one := cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", broker.Name)}
+	objects := map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: essentials}}
+	if broker.Name != "" {
+		// The selector is what the role's resourceNames allow to watch.
+		one := cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", broker.Name)}
+		objects[&corev1.Service{}] = cache.ByObject{Namespaces: map[string]cache.Config{broker.Namespace: one}}
+	}
 	kept, err := cache.New(cfg, cache.Options{
-		Scheme: scheme,
-		Mapper: mapper(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Service{}: {Namespaces: map[string]cache.Config{broker.Namespace: one}},
-			&corev1.Node{}:    {Transform: essentials},
-		},
+		Scheme:                      scheme,
+		Mapper:                      mapper(),
+		ByObject:                    objects,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ReaderFailOnMissingInformer: true, // a read of anything else would start a watch that we may not have
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the API server: %w", err)
 	}
-	for _, o := range watched() {
+	s := &Source{live: live, kept: kept, cache: kept, broker: broker}
+	for _, o := range s.watched() {
 		if _, err := kept.GetInformer(ctx, o, cache.BlockUntilSynced(false)); err != nil {
 			return nil, fmt.Errorf("watching %T: %w", o, err)
 		}
 	}
-	s := &Source{live: live, kept: kept, cache: kept, broker: broker}
 	return s, s.followNodes(ctx)
 }
 
@@ -127,11 +132,11 @@ func (s *Source) Client() client.Client { return s.live } //nolint:ireturn // co
 func (s *Source) Run(ctx context.Context) error { return s.cache.Start(ctx) }
 
 // errNotSynced is what a readiness probe sees.
-var errNotSynced = errors.New("AzureKeyVaultSecrets, nodes and the broker's Service are not all in memory yet")
+var errNotSynced = errors.New("AzureKeyVaultSecrets, nodes and, if there is a broker, its Service are not all in memory yet")
 
 // Ready is nil once the memory has been filled.
 func (s *Source) Ready(r *http.Request) error {
-	for _, o := range watched() {
+	for _, o := range s.watched() {
 		i, err := s.cache.GetInformer(r.Context(), o, cache.BlockUntilSynced(false))
 		if err != nil || !i.HasSynced() {
 			return errNotSynced
@@ -165,6 +170,9 @@ var ErrNoBroker = errors.New("the broker's Service has no address yet")
 // Brokers lists where the broker is, as address:port: each ClusterIP of its
 // Service, so that containers need no DNS. The port is the one named https.
 func (s *Source) Brokers(ctx context.Context) ([]string, error) {
+	if s.broker.Name == "" {
+		return nil, ErrNoBroker
+	}
 	var service corev1.Service
 	if err := s.kept.Get(ctx, s.broker, &service); err != nil {
 		return nil, fmt.Errorf("reading Service %s: %w", s.broker, err)

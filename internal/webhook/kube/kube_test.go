@@ -75,6 +75,12 @@ func TestBrokers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("None", func(t *testing.T) {
+		t.Parallel()
+		if _, err := kube.NewFrom(nil, nil, client.ObjectKey{Namespace: "akv2k8s"}).Brokers(t.Context()); !errors.Is(err, kube.ErrNoBroker) {
+			t.Errorf("without a broker: %v", err)
+		}
+	})
 	t.Run("Absent", func(t *testing.T) {
 		t.Parallel()
 		if got, err := kube.NewFrom(nil, clientWith(t), broker).Brokers(t.Context()); err == nil {
@@ -235,6 +241,36 @@ func TestTexts(t *testing.T) {
 			got, err := tc.read(t.Context(), tc.namespace, tc.name)
 			if d := cmp.Diff(tc.want, got); d != "" || !errors.Is(err, tc.err) {
 				t.Errorf("%v, -want +got\n%s", err, d)
+			}
+		})
+	}
+}
+
+func TestAccount(t *testing.T) {
+	t.Parallel()
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "app", Annotations: map[string]string{
+		"azure.workload.identity/client-id": "client", "azure.workload.identity/tenant-id": "tenant",
+	}}}
+	forbidding := interceptor.NewClient(clientWith(t), interceptor.Funcs{
+		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "serviceaccounts"}, "app", errBoom)
+		},
+	})
+	for name, tc := range map[string]struct {
+		live client.Client
+		want inject.Account
+		fail bool
+	}{
+		"There":     {clientWith(t, sa), inject.Account{Name: "app", ClientID: "client", TenantID: "tenant"}, false},
+		"Absent":    {clientWith(t), inject.Account{Name: "app", Unreadable: inject.Missing}, false},
+		"Forbidden": {forbidding, inject.Account{Name: "app", Unreadable: inject.Unreadable}, false},
+		"Outage":    {failing(t), inject.Account{}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := kube.NewFrom(tc.live, nil, broker).Account(t.Context(), "default", "app")
+			if d := cmp.Diff(tc.want, got); d != "" || (err != nil) != tc.fail {
+				t.Errorf("error %v, -want +got\n%s", err, d)
 			}
 		})
 	}

@@ -141,6 +141,20 @@ func (s *Source) pullSecret(ctx context.Context, namespace, name string) inject.
 	return inject.PullSecret{Name: name, Type: found.Type, Config: secret.New(found.Data[key])}
 }
 
+// Account reads what a service account says of its identity. It fails where the API server
+// does.
+func (s *Source) Account(ctx context.Context, namespace, name string) (inject.Account, error) {
+	var sa corev1.ServiceAccount
+	err := s.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &sa)
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
+		return inject.Account{Name: name, Unreadable: reason(err)}, nil
+	case err != nil:
+		return inject.Account{}, fmt.Errorf("reading service account %s/%s: %w", namespace, name, err)
+	}
+	return inject.Account{Name: name, ClientID: sa.Annotations[inject.AnnotationClientID], TenantID: sa.Annotations[inject.AnnotationTenantID]}, nil
+}
+
 // reason is why an object could not be read, for people.
 func reason(err error) string {
 	switch {

@@ -25,16 +25,32 @@ env: |
   - name: ADVICE_CONFIGURATION
     value: {{ $fullname }}-env-injector
   {{- end }}
-  - name: BROKER_SERVICE
-    value: {{ $fullname }}-broker
   - name: CA_SECRET
     value: {{ $fullname }}-ca
+  - name: AUTH_SERVICE
+    value: {{ .Values.env_injector.authService | quote }}
+  {{- if .Values.env_injector.authService }}
+  - name: BROKER_SERVICE
+    value: {{ $fullname }}-broker
   - name: BROKER_TLS_SECRET
     value: {{ $fullname }}-broker-tls
   - name: AZUREKEYVAULT_ENV_IMAGE
     value: {{ include "akv2k8s.image" (dict "root" . "image" .Values.env_injector.envImage) }}
   - name: WEBHOOK_CONTAINER_IMAGE_PULL_POLICY
     value: {{ .Values.env_injector.envImage.pullPolicy }}
+  {{- end }}
+  {{- if include "akv2k8s.servesDirect" . }}
+  - name: AZUREKEYVAULT_ENV_DIRECT_IMAGE
+    value: {{ include "akv2k8s.image" (dict "root" . "image" .Values.env_injector.envDirectImage) }}
+  - name: DIRECT_IMAGE_PULL_POLICY
+    value: {{ .Values.env_injector.envDirectImage.pullPolicy }}
+  {{- range $variable, $value := dict "DIRECT_TENANT_ID" .Values.global.workloadIdentity.tenantId "DIRECT_AZURE_ENVIRONMENT" .Values.global.azureEnvironment "DIRECT_VAULT_DNS_SUFFIX" .Values.global.vaultDnsSuffix }}
+  {{- with $value }}
+  - name: {{ $variable }}
+    value: {{ . | quote }}
+  {{- end }}
+  {{- end }}
+  {{- end }}
   - name: DELIVERY
     value: {{ .Values.env_injector.delivery }}
   - name: DOCKER_IMAGE_INSPECTION_TIMEOUT
@@ -134,9 +150,34 @@ mounts: ""
 {{- end }}
 {{- end }}
 
-{{/* Whose objects the webhooks are asked about. */}}
+{{/* Whether pods may read their vaults themselves. */}}
+{{- define "akv2k8s.servesDirect" -}}
+{{- if or (not .Values.env_injector.authService) .Values.env_injector.direct.byNamespaceLabel -}}
+true
+{{- end -}}
+{{- end }}
+
+{{/*
+The ways in which values come into pods, each with webhooks and a path of its own, so that
+the API server knows from a namespace's labels what the webhook need not read:
+  prefix  of the names of its webhooks
+  below   the usual path
+  auth    the operator for the label's value direct; empty asks for no label
+*/}}
+{{- define "akv2k8s.ways" -}}
+{{- if not .Values.env_injector.authService }}
+- {prefix: "", below: /direct, auth: ""}
+{{- else if .Values.env_injector.direct.byNamespaceLabel }}
+- {prefix: "", below: "", auth: NotIn}
+- {prefix: direct-, below: /direct, auth: In}
+{{- else }}
+- {prefix: "", below: "", auth: ""}
+{{- end }}
+{{- end }}
+
+{{/* Whose objects the webhooks are asked about. Argument: root, auth (see akv2k8s.ways). */}}
 {{- define "akv2k8s.whoseObjects" -}}
-{{- $values := .Values.env_injector -}}
+{{- $values := .root.Values.env_injector -}}
 namespaceSelector:
   matchExpressions:
     - key: {{ $values.namespaceLabelSelector.label.name }}
@@ -145,7 +186,12 @@ namespaceSelector:
     # The webhook must never wait for itself, nor the cluster for the webhook.
     - key: kubernetes.io/metadata.name
       operator: NotIn
-      values: [kube-system, {{ .Release.Namespace }}]
+      values: [kube-system, {{ .root.Release.Namespace }}]
+    {{- with .auth }}
+    - key: env-injector.spv.no/auth
+      operator: {{ . }}
+      values: [direct]
+    {{- end }}
     {{- with $values.namespaceSelector.matchExpressions }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -157,21 +203,21 @@ objectSelector:
 
 {{/*
 What webhooks that only warn have in common. It ends in the conditions, which the
-caller continues.
+caller continues. Argument: root, way (see akv2k8s.ways).
 */}}
 {{- define "akv2k8s.advice" -}}
 admissionReviewVersions: [v1]
 clientConfig:
   service:
-    name: {{ include "akv2k8s.component" (dict "root" . "name" "env-injector") }}
-    namespace: {{ .Release.Namespace }}
-    path: /workloads
+    name: {{ include "akv2k8s.component" (dict "root" .root "name" "env-injector") }}
+    namespace: {{ .root.Release.Namespace }}
+    path: /workloads{{ .way.below }}
     port: 443
 matchPolicy: Equivalent
 failurePolicy: Ignore
 sideEffects: None
 timeoutSeconds: 3
-{{ include "akv2k8s.whoseObjects" . }}
+{{ include "akv2k8s.whoseObjects" (dict "root" .root "auth" .way.auth) }}
 matchConditions:
   # What a controller owns had its warnings when its owner was applied.
   - name: is-not-controlled

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command azure-keyvault-env-direct is azure-keyvault-env for pods that read their vaults
+// themselves: it fills the placeholders of its environment and becomes the program given
+// as arguments. Packages direct and envexec say how it is configured.
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/akv2k8s/akv2k8s/internal/azure"
+	"github.com/akv2k8s/akv2k8s/internal/direct"
+	"github.com/akv2k8s/akv2k8s/internal/envexec"
+	"github.com/akv2k8s/akv2k8s/internal/placeholder"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
+)
+
+func main() {
+	azure.Silence() // the variables are the program's
+	w := envexec.System()
+	w.Source = direct.Source(connect)
+	os.Exit(envexec.Run(w))
+}
+
+// connect signs in by nothing but the pod's token. Azure is outside of the cluster, so
+// that the container's proxy counts, and so do the authorities that its image or
+// SSL_CERT_FILE trusts.
+func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nolint:ireturn // what package direct asks for
+	withoutPlaceholders("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
+	client, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: id.CABundle, HTTP1: true})
+	if err != nil {
+		return nil, err
+	}
+	credential, err := azure.NewCredential(azure.SignIn{
+		Federated: &azure.Federated{ClientID: id.ClientID, TenantID: id.TenantID, TokenFile: id.TokenFile},
+		Cloud:     id.Cloud, HTTP: client, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return azure.NewReader(credential, azure.Options{VaultSuffix: id.VaultSuffix, Log: log})
+}
+
+// withoutPlaceholders hides from this process what has no value yet. The program gets it:
+// its environment was taken down before.
+func withoutPlaceholders(names ...string) {
+	for _, name := range names {
+		if placeholder.In(os.Getenv(name)) {
+			_ = os.Unsetenv(name)
+		}
+	}
+}
