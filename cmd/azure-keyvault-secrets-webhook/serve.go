@@ -87,6 +87,7 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 			return images.Command(ctx, image.Request(l))
 		},
 		Source:  readable(cfg, source),
+		Guard:   webhook.Guard{Groups: cfg.BreakGlassGroups, Pod: source.Pod},
 		Cluster: source, Metrics: counts, Log: log,
 	}
 	if cfg.Registries.PullSecrets {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,6 +45,8 @@ type Webhook struct {
 	ReadConfigMaps bool // that env and envFrom of a pod's containers name
 	ReadSecrets    bool // likewise
 
+	BreakGlassGroups []string // may get into guarded containers
+
 	Registries Registries
 	CABundle   string // PEM file of authorities to trust besides the usual ones; empty adds none
 
@@ -62,6 +65,8 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 		"azure-keyvault-secrets-webhook makes pods with placeholders start with the values from Azure Key Vault.", output)
 	w.declareCluster(o)
 	w.declareInjection(o)
+	groups := ""
+	o.text(&groups, "exec-guard-groups", "EXEC_GUARD_GROUPS", "", "groups, one a line, that the refusal of kubectl exec in a guarded namespace names as excepted from it")
 	w.Registries.declare(o)
 	o.text(&w.CABundle, "ca-bundle", "CA_BUNDLE", "", "PEM file of certificate authorities to trust besides the usual ones, for a registry or proxy of your own")
 	w.Log.declare(o)
@@ -69,6 +74,7 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 	if err := o.parse(args, getenv); err != nil {
 		return Webhook{}, err
 	}
+	w.BreakGlassGroups = strings.FieldsFunc(groups, func(r rune) bool { return r == '\n' })
 	if w.Version {
 		return w, nil
 	}

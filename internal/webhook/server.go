@@ -25,15 +25,21 @@ const (
 	maxTimeout     = 30 * time.Second
 )
 
-// Routes serves Path, WorkloadsPath and /healthz.
+// Routes serves Path, WorkloadsPath, with a Guard ExecPath and BreakGlassPath, and /healthz.
 func (h *Handler) Routes() http.Handler {
-	// A panic is answered by hanging up: its text is for the log alone.
-	pods := (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
-	workloads := (&admission.Webhook{Handler: admission.HandlerFunc(h.Advise)}).WithRecoverPanic(false)
 	mux := http.NewServeMux()
 	turn := make(chan struct{}, 1)
-	mux.Handle("POST "+Path, punctual(rationed(turn, pods)))
-	mux.Handle("POST "+WorkloadsPath, punctual(rationed(turn, workloads)))
+	serve := func(path string, answer admission.HandlerFunc) {
+		// A panic is answered by hanging up: its text is for the log alone.
+		hook := (&admission.Webhook{Handler: answer}).WithRecoverPanic(false)
+		mux.Handle("POST "+path, punctual(rationed(turn, hook)))
+	}
+	serve(Path, h.Handle)
+	serve(WorkloadsPath, h.Advise)
+	if h.Guard.Pod != nil {
+		serve(ExecPath, h.KeepOut)
+		serve(BreakGlassPath, h.Record)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	return mux
 }
