@@ -74,7 +74,9 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 	if err := o.parse(args, getenv); err != nil {
 		return Webhook{}, err
 	}
-	w.BreakGlassGroups = strings.FieldsFunc(groups, func(r rune) bool { return r == '\n' })
+	if groups != "" {
+		w.BreakGlassGroups = strings.Split(groups, "\n")
+	}
 	if w.Version {
 		return w, nil
 	}

@@ -195,6 +195,12 @@ func TestPermissions(t *testing.T) {
 		"NoPullSecrets": {files["registry-identity"], map[string][]string{
 			brokerAccount: common, webhookAccount: slices.Concat(webhookAlone, sources), controllerAccount: controller("cluster"),
 		}},
+		"ExecGuard": {files["exec-guard"], map[string][]string{
+			brokerAccount: slices.Concat(common, []string{"cluster: core/namespaces get"}), webhookAccount: webhook, controllerAccount: controller("cluster"),
+		}},
+		"ExecGuardOfInjectedPods": {files["exec-guard-injected"], map[string][]string{
+			brokerAccount: slices.Concat(common, []string{"cluster: core/namespaces get"}), webhookAccount: slices.Concat(webhook, []string{"cluster: core/pods get"}), controllerAccount: controller("cluster"),
+		}},
 		"NoRoles": {files["scheduling"], map[string][]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
