@@ -82,7 +82,9 @@ func run() error {
 }
 
 func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) (tally, error) {
-	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
+	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync,
+		// It concerns the namespaces that ask for it alone.
+		"--set", "env_injector.execGuard.enabled=true", "--set", "env_injector.execGuard.breakGlassGroups={oncall}", "--set", "env_injector.execGuard.startBudget=30s"); err != nil {
 		return tally{}, err
 	}
 	cmd := tests(ctx, root, only, "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
