@@ -3,6 +3,7 @@
 package broker_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,18 +34,18 @@ func (s *stage) label(t *testing.T, value string) {
 	}
 }
 
-// runs has the kubelet write that a container was started so long ago.
-func (s *stage) runs(t *testing.T, name string, since time.Duration) {
+// runs has the kubelet write that container app was started so long ago.
+func (s *stage) runs(ctx context.Context, t *testing.T, since time.Duration) {
 	t.Helper()
 	p := pod()
-	if err := s.live.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+	if err := s.live.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
 		t.Fatal(err)
 	}
 	p.Status.Phase = corev1.PodRunning
-	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: name, State: corev1.ContainerState{
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{
 		Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(time.Now().Add(-since))},
 	}}}
-	if err := s.live.Status().Update(t.Context(), p); err != nil {
+	if err := s.live.Status().Update(ctx, p); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,7 +67,7 @@ func TestGuard(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
 			s.label(t, tc.label)
-			s.runs(t, "app", tc.since)
+			s.runs(t.Context(), t, tc.since)
 			got := s.ask(t, "good", "app")
 			if got.status != tc.status {
 				t.Fatalf("%d %s", got.status, got.failure.Message)
@@ -90,11 +91,11 @@ func TestGuardAsksWhereItCounts(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.fail["Namespace"] = errBoom
-	s.runs(t, "app", time.Second)
+	s.runs(t.Context(), t, time.Second)
 	if got := s.ask(t, "good", "app"); got.status != http.StatusOK {
 		t.Errorf("a start: %d %s", got.status, got.failure.Message)
 	}
-	s.runs(t, "app", time.Hour)
+	s.runs(t.Context(), t, time.Hour)
 	if got := s.ask(t, "good", "app"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
 		t.Errorf("late: %d %+v", got.status, got.failure)
 	}
@@ -114,7 +115,7 @@ func TestGuardAndTheStatusThatLags(t *testing.T) {
 	again := []string{brokerapi.EnvRetries + "=2", brokerapi.EnvRetryWait + "=1", "PASSWORD=db@azurekeyvault"}
 	s := newStage(t)
 	s.label(t, brokerapi.GuardValue)
-	s.runs(t, "app", time.Hour)
+	s.runs(t.Context(), t, time.Hour)
 	status, environ, said := s.wrap(t, "good", "app", again...)
 	if status != envexec.ExitFailed || environ != nil || strings.Count(s.log.String(), `"rule":"StartedLongAgo"`) != 3 || !strings.Contains(said, asked) {
 		t.Errorf("by hand: %d, %d variables, %s", status, len(environ), said)
@@ -122,13 +123,13 @@ func TestGuardAndTheStatusThatLags(t *testing.T) {
 
 	s = newStage(t)
 	s.label(t, brokerapi.GuardValue)
-	s.runs(t, "app", time.Hour)
+	s.runs(t.Context(), t, time.Hour)
 	broker, caughtUp := s.handler, false
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		broker.ServeHTTP(w, r)
 		if !caughtUp { // by the kubelet's word, after the first request
 			caughtUp = true
-			s.runs(t, "app", 0)
+			s.runs(r.Context(), t, 0)
 		}
 	})
 	_, environ, said = s.wrap(t, "good", "app", again...)

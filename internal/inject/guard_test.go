@@ -40,8 +40,8 @@ func TestHoldsValues(t *testing.T) {
 func TestKeptOut(t *testing.T) {
 	t.Parallel()
 	for want, groups := range map[string][]string{
-		"; nobody is excepted, and ": nil,
-		`; members of the group "oncall" may do it, on record, and `:          {"oncall"},
+		"; nobody is excepted, and ":                                           nil,
+		`; members of the group "oncall" may do it, on record, and `:           {"oncall"},
 		`; members of the groups "a \"b\"", "c" may do it, on record, and who`: {`a "b"`, "c"},
 	} {
 		if got := inject.KeptOut("web", groups); !strings.Contains(got, want) || !strings.Contains(got, `for pod "web": `) {

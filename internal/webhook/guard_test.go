@@ -118,22 +118,7 @@ func TestRecord(t *testing.T) {
 			if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "on record") {
 				t.Errorf("%+v", got)
 			}
-			var lines []string
-			for text := range strings.Lines(log.String()) {
-				var line struct {
-					Msg, User, Way, Namespace, Pod, Container, Program, RequestID string
-					Groups                                                        []string
-				}
-				if err := json.Unmarshal([]byte(text), &line); err != nil {
-					t.Fatal(err)
-				}
-				if line.Msg != "somebody breaks the glass" || line.User != "me" || len(line.Groups) != 2 || line.Way != tc.request.SubResource ||
-					line.Namespace != "team" || line.Pod != "web" || line.RequestID != "request" {
-					t.Errorf("%s", text)
-				}
-				lines = append(lines, line.Container+" "+line.Program)
-			}
-			if d := cmp.Diff(tc.want, lines); d != "" || strings.Contains(log.String(), "hunter2") {
+			if d := cmp.Diff(tc.want, written(t, log.String(), tc.request.SubResource)); d != "" || strings.Contains(log.String(), "hunter2") {
 				t.Errorf("-want +got\n%s\n%s", d, &log)
 			}
 			yes := true
@@ -144,4 +129,27 @@ func TestRecord(t *testing.T) {
 			}
 		})
 	}
+}
+
+// written is the container and program of each line about pod team/web, of which
+// everything else is checked.
+func written(t *testing.T, log, way string) []string {
+	t.Helper()
+	var lines []string
+	for text := range strings.Lines(log) {
+		var line struct {
+			Msg, User, Way, Namespace, Pod, Container, Program, RequestID string
+			Groups                                                        []string
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line.Container+" "+line.Program)
+		line.Container, line.Program = "", ""
+		got := []string{line.Msg, line.User, line.Way, line.Namespace, line.Pod, line.RequestID, strings.Join(line.Groups, " ")}
+		if d := cmp.Diff([]string{"somebody breaks the glass", "me", way, "team", "web", "request", "oncall system:authenticated"}, got); d != "" {
+			t.Errorf("-want +got\n%s", d)
+		}
+	}
+	return lines
 }
