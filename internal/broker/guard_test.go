@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,13 +125,10 @@ func TestGuardAndTheStatusThatLags(t *testing.T) {
 	s = newStage(t)
 	s.label(t, brokerapi.GuardValue)
 	s.runs(t.Context(), t, time.Hour)
-	broker, caughtUp := s.handler, false
+	broker, caughtUp := s.handler, sync.Once{}
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		broker.ServeHTTP(w, r)
-		if !caughtUp { // by the kubelet's word, after the first request
-			caughtUp = true
-			s.runs(r.Context(), t, 0)
-		}
+		caughtUp.Do(func() { s.runs(r.Context(), t, 0) }) // the kubelet's word, after the first request
 	})
 	_, environ, said = s.wrap(t, "good", "app", again...)
 	if !slices.Equal(environ, []string{"PASSWORD=" + canary + "=db"}) || !strings.Contains(said, asked) {

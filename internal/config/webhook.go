@@ -31,7 +31,7 @@ type Webhook struct {
 	Namespace       string // of this pod, its Services and its Secrets
 	Service         string // that the API server calls
 	Registration    string // MutatingWebhookConfiguration that names the Service
-	Advice          string // ValidatingWebhookConfiguration that does; empty if there is none
+	Advice          string // ValidatingWebhookConfiguration that does, for warnings and the exec guard; empty if there is none
 	BrokerService   string
 	AuthoritySecret string
 	BrokerSecret    string
@@ -92,7 +92,7 @@ func (w *Webhook) declareCluster(o *options) {
 	o.text(&w.Namespace, "namespace", "POD_NAMESPACE", "", "namespace of this pod, its Services and its Secrets")
 	o.text(&w.Service, "service", "WEBHOOK_SERVICE", "", "name of the Service that the API server calls")
 	o.text(&w.Registration, "webhook-configuration", "WEBHOOK_CONFIGURATION", "", "name of the MutatingWebhookConfiguration that names that Service")
-	o.text(&w.Advice, "advice-configuration", "ADVICE_CONFIGURATION", "", "name of the ValidatingWebhookConfiguration that asks for warnings about workloads; empty if there is none")
+	o.text(&w.Advice, "advice-configuration", "ADVICE_CONFIGURATION", "", "name of the ValidatingWebhookConfiguration that asks for warnings about workloads and who gets into guarded containers; empty if there is none")
 	o.text(&w.BrokerService, "broker-service", "BROKER_SERVICE", "", "name of the broker's Service; its port named https is used")
 	o.text(&w.AuthoritySecret, "ca-secret", "CA_SECRET", "", "name of the Secret that keeps the certificate authority")
 	o.text(&w.BrokerSecret, "broker-tls-secret", "BROKER_TLS_SECRET", "", "name of the Secret that gives the broker its serving certificate")
