@@ -92,7 +92,7 @@ func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, l
 		return err
 	}
 	certificate := broker.Certificate(watcher.GetCertificate)
-	handler := broker.New(source, values, counts, log).Handler()
+	handler := broker.New(source, values, counts, log, options(cfg, source)...).Handler()
 	health := telemetry.Handler(prometheus.Gatherers{metrics.Registry, own}, map[string]telemetry.Check{
 		"certificate":          certificate.Ready,
 		"azurekeyvaultsecrets": source.Ready,
@@ -102,6 +102,15 @@ func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, l
 		server(broker.NewServer(port(cfg.TLSPort), handler, certificate, log)),
 		server(telemetry.NewServer(port(cfg.HTTPPort), health)),
 	)
+}
+
+// options of a broker: without a start budget nobody asks for namespaces, for which
+// there may be no right.
+func options(cfg config.Broker, source *kube.Source) []broker.Option {
+	if cfg.ExecGuardBudget == 0 {
+		return nil
+	}
+	return []broker.Option{broker.WithGuard(broker.Guard{StartBudget: cfg.ExecGuardBudget, Guarded: source.Guarded})}
 }
 
 func vaults(cfg config.Broker, getenv func(string) string, counts *telemetry.VaultMetrics, log *slog.Logger) (*reader.Reader, error) {

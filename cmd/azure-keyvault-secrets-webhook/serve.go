@@ -95,6 +95,7 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 		},
 		Source:  readable(cfg, source),
 		Account: source.Account,
+		Guard:   webhook.Guard{Groups: cfg.BreakGlassGroups, Pod: source.Pod},
 		Cluster: source, Metrics: counts, Log: log,
 	}
 	if options.Direct, err = direct(cfg, options.Settings); err != nil {

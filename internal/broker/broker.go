@@ -56,6 +56,9 @@ const (
 
 	// comeAgain is what a caller is told when nobody else knows better.
 	comeAgain = 3 * time.Second
+
+	// again is for what the API server will know in a moment.
+	again = time.Second
 )
 
 // Broker answers requests. Between them it keeps nothing but who asked how often.
@@ -65,19 +68,38 @@ type Broker struct {
 	log     *slog.Logger
 	metrics *Metrics
 	limits  *limits
+	guard   Guard
 	slots   chan struct{}
 	hands   chan struct{} // render: more than there are processors would only take memory
 	memory  *semaphore.Weighted
 }
 
+// A Guard keeps values from containers that were started long ago, in namespaces that
+// ask for it. The zero Guard guards none.
+type Guard struct {
+	StartBudget time.Duration // how long after its start a container may ask
+	// Guarded says whether a namespace asks for it. An error is an outage.
+	Guarded func(ctx context.Context, namespace string) (bool, error)
+}
+
+// An Option of New.
+type Option func(*Broker)
+
+// WithGuard sets the Guard.
+func WithGuard(g Guard) Option { return func(b *Broker) { b.guard = g } }
+
 // New hands a broker its parts.
-func New(cluster Cluster, reader vault.Reader, metrics *Metrics, log *slog.Logger) *Broker {
-	return &Broker{
+func New(cluster Cluster, reader vault.Reader, metrics *Metrics, log *slog.Logger, options ...Option) *Broker {
+	b := &Broker{
 		cluster: cluster, vault: reader, log: log, metrics: metrics, limits: newLimits(),
 		slots:  make(chan struct{}, maxRequests),
 		hands:  make(chan struct{}, runtime.GOMAXPROCS(0)),
 		memory: semaphore.NewWeighted(maxHeld),
 	}
+	for _, set := range options {
+		set(b)
+	}
+	return b
 }
 
 // Handler serves brokerapi.ValuesPath.
@@ -151,7 +173,10 @@ func (b *Broker) respond(ctx context.Context, q request) outcome {
 	if err != nil {
 		return b.noAPIServer(ctx, grant.Verdict{Caller: caller}, err)
 	}
-	verdict := grant.Check(grant.Request{Caller: caller, Pod: pod, Container: q.container, Now: time.Now()})
+	verdict, err := b.check(ctx, grant.Request{Caller: caller, Pod: pod, Container: q.container, Now: time.Now()})
+	if err != nil {
+		return b.noAPIServer(ctx, verdict, err)
+	}
 	if !verdict.Allowed {
 		return denied(verdict)
 	}
@@ -169,6 +194,22 @@ func (b *Broker) respond(ctx context.Context, q request) outcome {
 		return refused(verdict, values)
 	}
 	return b.render(ctx, verdict, needs, values)
+}
+
+// check lets package grant decide. Whether the namespace is guarded is asked of the API
+// server only where the verdict hangs on it, so that a start costs nothing more.
+func (b *Broker) check(ctx context.Context, r grant.Request) (grant.Verdict, error) {
+	r.Guarded, r.StartBudget = b.guard.Guarded != nil, b.guard.StartBudget
+	verdict := grant.Check(r)
+	if verdict.Rule != grant.RuleLate {
+		return verdict, nil
+	}
+	guarded, err := b.guard.Guarded(ctx, r.Caller.Namespace)
+	if err != nil || guarded {
+		return verdict, err
+	}
+	r.Guarded = false
+	return grant.Check(r), nil
 }
 
 // render reads and renders, the latter when it is this request's turn.

@@ -64,6 +64,7 @@ type stage struct {
 	reviews atomic.Int64 // of tokens, by the API server
 	lists   atomic.Int64 // of AzureKeyVaultSecrets
 	broker  *broker.Broker
+	live    client.Client // the API server
 	// after, when set, runs after each read of the vault.
 	after func(vault.Reference)
 	// fail makes the API server fail for a kind, by what answers instead.
@@ -242,14 +243,15 @@ func newStage(tb testing.TB, change ...func(*corev1.Pod)) *stage {
 		akvs("team", "gone", v2beta1.ObjectSecret, "gone"),
 		akvs("other", "theirs", v2beta1.ObjectSecret, "db"),
 	}
-	live := append([]client.Object{p, akvs("team", "late", v2beta1.ObjectSecret, "db")}, kept...)
+	live := append([]client.Object{p, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}}, akvs("team", "late", v2beta1.ObjectSecret, "db")}, kept...)
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	counts, err := broker.NewMetrics(s.metrics)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	source := kube.NewFrom(s.client(tb, live...), s.client(tb, kept...))
-	s.broker = broker.New(source, s, counts, log)
+	s.live = s.client(tb, live...)
+	source := kube.NewFrom(s.live, s.client(tb, kept...))
+	s.broker = broker.New(source, s, counts, log, broker.WithGuard(broker.Guard{StartBudget: startBudget, Guarded: source.Guarded}))
 	s.handler = s.broker.Handler()
 	s.Server = httptest.NewServer(s.handler)
 	tb.Cleanup(s.Close)
@@ -313,8 +315,11 @@ func (s *stage) client(tb testing.TB, objects ...client.Object) client.Client {
 		},
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 			kind := "AzureKeyVaultSecret"
-			if _, ok := o.(*corev1.Pod); ok {
+			switch o.(type) {
+			case *corev1.Pod:
 				kind = "Pod"
+			case *metav1.PartialObjectMetadata:
+				kind = "Namespace"
 			}
 			if err := s.fail[kind]; err != nil {
 				return err

@@ -27,7 +27,7 @@ type result string
 //	answered         200       the values
 //	bad_request      400, 413  not a request of ours
 //	unauthenticated  401       no token, or not a valid one of a pod for us
-//	denied           403       a rule of package grant says no
+//	denied           403       a rule of package grant says no; retry, with Retry-After, if it may say yes in a moment
 //	refused          422       something that a person must put right, with the problems
 //	limited          429       too many requests; retry, with Retry-After
 //	failed           500       a fault of the broker's own
@@ -81,8 +81,8 @@ func limited(v grant.Verdict, h held) outcome {
 
 func denied(v grant.Verdict) outcome {
 	return outcome{
-		result: resultDenied, status: http.StatusForbidden, verdict: v,
-		failure: brokerapi.Failure{Message: "the broker refuses this container: " + v.Rule.Sentence()},
+		result: resultDenied, status: http.StatusForbidden, verdict: v, retryAfter: again,
+		failure: brokerapi.Failure{Message: "the broker refuses this container: " + v.Rule.Sentence(), Retry: v.Rule.Passing()},
 	}
 }
 

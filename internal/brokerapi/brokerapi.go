@@ -62,6 +62,13 @@ const (
 	InitContainerName = "copy-azurekeyvault-env"
 )
 
+// GuardLabel of a namespace, with GuardValue, keeps people out of its containers, and
+// values from those that were started long ago.
+const (
+	GuardLabel = "env-injector.spv.no/exec-guard"
+	GuardValue = "enabled"
+)
+
 // Variables that admission sets for the wrapper. They hold no secret.
 const (
 	EnvContainer  = EnvPrefix + "CONTAINER"          // name of the container

@@ -7,12 +7,21 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 )
 
 // The ways to bear a vault that does not answer.
 const (
 	UnavailableFail      = "fail"
 	UnavailableUseCached = "use-cached"
+)
+
+// The start budget must be longer than a wrapper waits between its tries, 21 s in all,
+// and than clocks differ; and short beside the time that a container runs.
+const (
+	minStartBudget = 30 * time.Second
+	maxStartBudget = time.Hour
 )
 
 // Broker is the configuration of azure-keyvault-broker.
@@ -25,6 +34,10 @@ type Broker struct {
 	// UnavailableFail or UnavailableUseCached.
 	OnVaultUnavailable string
 	CachedMaxAge       time.Duration // the oldest value that UnavailableUseCached gives
+
+	// ExecGuardBudget is how long after its start a container of a guarded namespace may
+	// ask; 0 guards none.
+	ExecGuardBudget time.Duration
 
 	Kubeconfig string // file; empty is the pod's own account
 	Master     string // address of the API server; empty is the kubeconfig's
@@ -47,6 +60,8 @@ func ParseBroker(args []string, getenv func(string) string, output io.Writer) (B
 	o.text(&b.OnVaultUnavailable, "on-vault-unavailable", "ON_VAULT_UNAVAILABLE", UnavailableFail,
 		"what a starting container gets when its vault does not answer, fails or throttles: fail, or use-cached for the last value that this process read, from its memory")
 	o.duration(&b.CachedMaxAge, "cached-max-age", "CACHED_MAX_AGE", time.Hour, "the oldest value that use-cached gives")
+	o.duration(&b.ExecGuardBudget, "exec-guard-start-budget", "EXEC_GUARD_START_BUDGET", 0,
+		"how long after its start a container may ask for its values in namespaces with the label "+brokerapi.GuardLabel+": "+brokerapi.GuardValue+"; 0 makes nothing of that label")
 	o.text(&b.Kubeconfig, "kubeconfig", "KUBECONFIG", "", "kubeconfig file, to run outside of a cluster")
 	o.text(&b.Master, "master", "", "", "address of the API server, when the kubeconfig's does not fit")
 	o.integer(&b.TLSPort, "tls-port", "TLS_PORT", 9443, "port for containers, with TLS")
@@ -68,6 +83,9 @@ func (b *Broker) validate() error {
 	}
 	if b.CachedMaxAge < time.Second || b.CachedMaxAge > 7*24*time.Hour {
 		errs = append(errs, fmt.Errorf("--cached-max-age: %s is not between 1s and 168h", b.CachedMaxAge))
+	}
+	if b.ExecGuardBudget != 0 && (b.ExecGuardBudget < minStartBudget || b.ExecGuardBudget > maxStartBudget) {
+		errs = append(errs, fmt.Errorf("--exec-guard-start-budget: %s is neither 0 nor between %s and %s", b.ExecGuardBudget, minStartBudget, maxStartBudget))
 	}
 	if b.TLSPort == b.HTTPPort {
 		errs = append(errs, fmt.Errorf("--tls-port and --http-port: both are %d", b.TLSPort))

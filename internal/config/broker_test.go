@@ -40,6 +40,7 @@ func TestParseBroker(t *testing.T) {
 		"Cached": {[]string{"--on-vault-unavailable=use-cached", "--cached-max-age=24h"}, nil, func(b *config.Broker) {
 			b.OnVaultUnavailable, b.CachedMaxAge = config.UnavailableUseCached, 24*time.Hour
 		}},
+		"Guarding":       {nil, map[string]string{"EXEC_GUARD_START_BUDGET": "3m"}, func(b *config.Broker) { b.ExecGuardBudget = 3 * time.Minute }},
 		"FlagOutranks":   {[]string{"--tls-port=3"}, map[string]string{"TLS_PORT": "1"}, func(b *config.Broker) { b.TLSPort = 3 }},
 		"EmptyIsDefault": {nil, map[string]string{"TLS_PORT": ""}, func(*config.Broker) {}},
 		"Version":        {[]string{"--version"}, nil, func(b *config.Broker) { b.Version = true }},
@@ -61,8 +62,8 @@ func TestParseBroker(t *testing.T) {
 func TestParseBrokerRefuses(t *testing.T) {
 	t.Parallel()
 	nothing := func(string) string { return "" }
-	_, err := config.ParseBroker([]string{"--auth-type=x", "--log-level=x", "--logging-format=x", "--tls-port=0", "--http-port=70000", "--cert-dir=", "--share-window=6m", "--vault-rate=401", "--vault-burst=0", "--on-vault-unavailable=x", "--cached-max-age=169h"}, nothing, &bytes.Buffer{})
-	for _, flag := range []string{"--auth-type", "--log-level", "--logging-format", "--tls-port", "--http-port", "--cert-dir", "--share-window", "--vault-rate", "--vault-burst", "--on-vault-unavailable", "--cached-max-age"} {
+	_, err := config.ParseBroker([]string{"--auth-type=x", "--log-level=x", "--logging-format=x", "--tls-port=0", "--http-port=70000", "--cert-dir=", "--share-window=6m", "--vault-rate=401", "--vault-burst=0", "--on-vault-unavailable=x", "--cached-max-age=169h", "--exec-guard-start-budget=29s"}, nothing, &bytes.Buffer{})
+	for _, flag := range []string{"--auth-type", "--log-level", "--logging-format", "--tls-port", "--http-port", "--cert-dir", "--share-window", "--vault-rate", "--vault-burst", "--on-vault-unavailable", "--cached-max-age", "--exec-guard-start-budget"} {
 		if err == nil || !strings.Contains(err.Error(), flag) {
 			t.Errorf("%s is not in %v", flag, err)
 		}

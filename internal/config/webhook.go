@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +31,7 @@ type Webhook struct {
 	Namespace       string // of this pod, its Services and its Secrets
 	Service         string // that the API server calls
 	Registration    string // MutatingWebhookConfiguration that names the Service
-	Advice          string // ValidatingWebhookConfiguration that does; empty if there is none
+	Advice          string // ValidatingWebhookConfiguration that does, for warnings and the exec guard; empty if there is none
 	AuthService     bool   // there is a broker; without one every pod reads its vaults itself
 	BrokerService   string
 	AuthoritySecret string
@@ -45,6 +46,8 @@ type Webhook struct {
 
 	ReadConfigMaps bool // that env and envFrom of a pod's containers name
 	ReadSecrets    bool // likewise
+
+	BreakGlassGroups []string // may get into guarded containers
 
 	Registries Registries
 	CABundle   string // PEM file of authorities to trust besides the usual ones; empty adds none
@@ -73,12 +76,17 @@ func ParseWebhook(args []string, getenv func(string) string, output io.Writer) (
 		"azure-keyvault-secrets-webhook makes pods with placeholders start with the values from Azure Key Vault.", output)
 	w.declareCluster(o)
 	w.declareInjection(o)
+	groups := ""
+	o.text(&groups, "exec-guard-groups", "EXEC_GUARD_GROUPS", "", "groups, one a line, that the refusal of kubectl exec in a guarded namespace names as excepted from it")
 	w.Registries.declare(o)
 	o.text(&w.CABundle, "ca-bundle", "CA_BUNDLE", "", "PEM file of certificate authorities to trust besides the usual ones, for a registry or proxy of your own")
 	w.Log.declare(o)
 	o.boolean(&w.Version, "version", "", false, "print the version and end")
 	if err := o.parse(args, getenv); err != nil {
 		return Webhook{}, err
+	}
+	if groups != "" {
+		w.BreakGlassGroups = strings.Split(groups, "\n")
 	}
 	if w.Version {
 		return w, nil
@@ -95,7 +103,7 @@ func (w *Webhook) declareCluster(o *options) {
 	o.text(&w.Namespace, "namespace", "POD_NAMESPACE", "", "namespace of this pod, its Services and its Secrets")
 	o.text(&w.Service, "service", "WEBHOOK_SERVICE", "", "name of the Service that the API server calls")
 	o.text(&w.Registration, "webhook-configuration", "WEBHOOK_CONFIGURATION", "", "name of the MutatingWebhookConfiguration that names that Service")
-	o.text(&w.Advice, "advice-configuration", "ADVICE_CONFIGURATION", "", "name of the ValidatingWebhookConfiguration that asks for warnings about workloads; empty if there is none")
+	o.text(&w.Advice, "advice-configuration", "ADVICE_CONFIGURATION", "", "name of the ValidatingWebhookConfiguration that asks for warnings about workloads and who gets into guarded containers; empty if there is none")
 	o.boolean(&w.AuthService, "auth-service", "AUTH_SERVICE", true, "whether there is a broker; without one every pod reads its vaults itself")
 	o.text(&w.BrokerService, "broker-service", "BROKER_SERVICE", "", "name of the broker's Service; its port named https is used")
 	o.text(&w.AuthoritySecret, "ca-secret", "CA_SECRET", "", "name of the Secret that keeps the certificate authority")

@@ -59,6 +59,9 @@ func TestParseWebhook(t *testing.T) {
 		change func(*config.Webhook)
 	}{
 		"Chart": {nil, nil, func(*config.Webhook) {}},
+		"Guarding": {nil, map[string]string{"EXEC_GUARD_GROUPS": "oidc:a, b\ncn=c,dc=d"}, func(w *config.Webhook) {
+			w.BreakGlassGroups = []string{"oidc:a, b", "cn=c,dc=d"}
+		}},
 		"Variables": {
 			nil,
 			map[string]string{

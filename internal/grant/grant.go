@@ -41,6 +41,11 @@ type Request struct {
 	Pod       *corev1.Pod // what lives under the caller's pod name now; nil when nothing does
 	Container string
 	Now       time.Time
+
+	// Guarded says that the pod's namespace keeps people out of its containers, where
+	// StartBudget is how long after its start a container may have its values.
+	Guarded     bool
+	StartBudget time.Duration
 }
 
 // Rule names what decided. The audit line and the denial carry it.
@@ -56,6 +61,7 @@ const (
 	RulePodEnding      Rule = "PodEnding"
 	RuleContainer      Rule = "NoSuchContainer"
 	RuleTooMany        Rule = "TooManyPlaceholders"
+	RuleLate           Rule = "StartedLongAgo"
 
 	// Who is asking is not known.
 	RuleTokenMalformed Rule = "TokenMalformed"
@@ -119,6 +125,7 @@ var refusals = []struct {
 		}
 		return n > maxPlaceholders
 	}},
+	{RuleLate, "it was started too long ago, and its namespace has an exec guard: values are for containers that start", late},
 }
 
 // maxPlaceholders bounds what one request costs the broker, the vaults and the
@@ -150,6 +157,9 @@ var sentences = map[Rule]string{
 	RulePodLimit:       "too many requests come from this pod",
 	RuleNamespaceLimit: "too many requests come from pods of this namespace",
 }
+
+// Passing says that the same request may be granted in a moment.
+func (r Rule) Passing() bool { return r == RuleLate }
 
 // Sentence says why, for the person whose container did not start.
 func (r Rule) Sentence() string {

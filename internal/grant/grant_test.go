@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/grant"
 )
 
@@ -189,6 +190,95 @@ func TestVariables(t *testing.T) {
 			got := grant.Check(request(func(r *grant.Request) { r.Pod.Spec.Containers[0].Env = tc.env }))
 			if d := cmp.Diff(tc.want, got.Variables); d != "" {
 				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+}
+
+// started is a container of that name in a state.
+func started(name string, state corev1.ContainerState) func(*grant.Request) {
+	return func(r *grant.Request) {
+		r.Guarded, r.StartBudget, r.Container = true, 3*time.Minute, name
+		r.Pod.Status.Phase = corev1.PodRunning
+		status := corev1.ContainerStatus{Name: name, State: state}
+		if name == "init" {
+			r.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{status}
+		} else {
+			r.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "other", State: running(24 * time.Hour)}, status}
+		}
+	}
+}
+
+// running has been so for that long, by a node whose clock agrees with ours.
+func running(since time.Duration) corev1.ContainerState {
+	return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Add(-since)}}}
+}
+
+func ended(since time.Duration) corev1.ContainerState {
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		StartedAt: metav1.Time{Time: now.Add(-24 * time.Hour)}, FinishedAt: metav1.Time{Time: now.Add(-since)},
+	}}
+}
+
+func TestCheckUnderGuard(t *testing.T) {
+	t.Parallel()
+	const budget = 3 * time.Minute
+	wrapper := &corev1.ExecAction{Command: []string{brokerapi.Binary, "/check"}}
+	plain := &corev1.ExecAction{Command: []string{"/check"}}
+	with := func(change func(*corev1.Container)) func(*grant.Request) {
+		return func(r *grant.Request) { started("app", running(time.Hour))(r); change(&r.Pod.Spec.Containers[0]) }
+	}
+	probe := func(exec *corev1.ExecAction) *corev1.Probe {
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: exec}}
+	}
+	cases := map[string]struct {
+		change func(*grant.Request)
+		want   grant.Rule
+	}{
+		"NotGuarded":     {func(r *grant.Request) { started("app", running(time.Hour))(r); r.Guarded = false }, grant.RuleOwnPod},
+		"LongAgo":        {started("app", running(time.Hour)), grant.RuleLate},
+		"JustNow":        {started("app", running(0)), grant.RuleOwnPod},
+		"AtTheEnd":       {started("app", running(budget)), grant.RuleOwnPod},
+		"JustAfter":      {started("app", running(budget+time.Second)), grant.RuleLate},
+		"NodeIsAhead":    {started("app", running(-time.Hour)), grant.RuleOwnPod},
+		"NoStatus":       {func(r *grant.Request) { r.Guarded = true }, grant.RuleOwnPod},
+		"OfAnother":      {func(r *grant.Request) { started("app", running(time.Hour))(r); r.Container = "init" }, grant.RuleOwnPod},
+		"Waiting":        {started("app", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}), grant.RuleOwnPod},
+		"OfNoState":      {started("app", corev1.ContainerState{}), grant.RuleOwnPod},
+		"OfNoTime":       {started("app", corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}), grant.RuleOwnPod},
+		"EndedJustNow":   {started("app", ended(time.Second)), grant.RuleOwnPod},
+		"EndedLongAgo":   {started("app", ended(time.Hour)), grant.RuleLate},
+		"InitLongAgo":    {started("init", ended(time.Hour)), grant.RuleLate},
+		"SidecarLongAgo": {started("init", running(time.Hour)), grant.RuleLate},
+		"Liveness":       {with(func(c *corev1.Container) { c.LivenessProbe = probe(wrapper) }), grant.RuleOwnPod},
+		"Readiness":      {with(func(c *corev1.Container) { c.ReadinessProbe = probe(wrapper) }), grant.RuleOwnPod},
+		"Startup":        {with(func(c *corev1.Container) { c.StartupProbe = probe(wrapper) }), grant.RuleOwnPod},
+		"PostStart": {with(func(c *corev1.Container) {
+			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: wrapper}}
+		}), grant.RuleOwnPod},
+		"PreStop": {with(func(c *corev1.Container) {
+			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: wrapper}}
+		}), grant.RuleOwnPod},
+		"PlainCommands": {with(func(c *corev1.Container) {
+			c.LivenessProbe, c.ReadinessProbe = probe(plain), probe(nil)
+			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: plain}, PostStart: &corev1.LifecycleHandler{}}
+		}), grant.RuleLate},
+		// Who may change a pod's annotations cannot open it.
+		"AnnotationAlone": {func(r *grant.Request) {
+			started("app", running(time.Hour))(r)
+			r.Pod.Annotations = map[string]string{"exec.env-injector.spv.no/app": "all"}
+		}, grant.RuleLate},
+		"GoneIsGone": {func(r *grant.Request) { started("app", running(time.Hour))(r); r.Pod = nil }, grant.RulePodGone},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := grant.Check(request(tc.change))
+			if got.Rule != tc.want || got.Allowed != (tc.want == grant.RuleOwnPod) || got.Allowed != (len(got.Variables) > 0) {
+				t.Errorf("Check() = %+v, want %s", got, tc.want)
+			}
+			if got.Rule.Passing() != (tc.want == grant.RuleLate) {
+				t.Errorf("%s: passing is %t", got.Rule, got.Rule.Passing())
 			}
 		})
 	}

@@ -67,7 +67,7 @@ type Options struct {
 	AuthorityName string // of the authority's Secret
 	BrokerSecret  string // name of the Secret with the broker's leaf; empty if there is no broker
 	Registration  string // name of the MutatingWebhookConfiguration
-	Advice        string // name of the ValidatingWebhookConfiguration that only warns, or empty
+	Advice        string // name of the ValidatingWebhookConfiguration, which no pod's creation waits for, or empty
 
 	Service       string // name of the webhook's Service
 	BrokerService string // name of the broker's Service

@@ -30,20 +30,25 @@ const (
 	maxTimeout     = 30 * time.Second
 )
 
-// Routes serves Path, WorkloadsPath and /healthz.
+// Routes serves Path, WorkloadsPath, with a Guard ExecPath and BreakGlassPath, and /healthz.
 func (h *Handler) Routes() http.Handler {
 	mux := http.NewServeMux()
 	turn := make(chan struct{}, 1)
-	serve := func(path string, handler admission.Handler) {
+	serve := func(path string, answer admission.HandlerFunc) {
 		// A panic is answered by hanging up: its text is for the log alone.
-		mux.Handle("POST "+path, punctual(rationed(turn, (&admission.Webhook{Handler: handler}).WithRecoverPanic(false))))
+		hook := (&admission.Webhook{Handler: answer}).WithRecoverPanic(false)
+		mux.Handle("POST "+path, punctual(rationed(turn, hook)))
 	}
-	serve(Path, h)
-	serve(WorkloadsPath, admission.HandlerFunc(h.Advise))
+	serve(Path, h.Handle)
+	serve(WorkloadsPath, h.Advise)
 	if h.Direct != nil {
 		d := h.direct()
-		serve(Path+directPath, d)
-		serve(WorkloadsPath+directPath, admission.HandlerFunc(d.Advise))
+		serve(Path+directPath, d.Handle)
+		serve(WorkloadsPath+directPath, d.Advise)
+	}
+	if h.Guard.Pod != nil {
+		serve(ExecPath, h.KeepOut)
+		serve(BreakGlassPath, h.Record)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	return mux

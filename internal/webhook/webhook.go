@@ -73,6 +73,7 @@ type Options struct {
 	// PullSecrets is nil where the operator does not want them to be read.
 	PullSecrets PullSecretsFunc
 	Cluster     Cluster
+	Guard       Guard
 	Metrics     *Metrics
 	Log         *slog.Logger
 }

@@ -128,7 +128,13 @@ func TestInjectedPodsStayRestricted(t *testing.T) {
 // chartObject returns one object of the chart as it is rendered by default.
 func chartObject(t *testing.T, kind, name string, into client.Object) {
 	t.Helper()
-	text, err := os.ReadFile(chartFile)
+	objectOf(t, chartFile, kind, name, into)
+}
+
+// objectOf returns one object of a rendered chart.
+func objectOf(t *testing.T, file, kind, name string, into client.Object) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -78,6 +79,10 @@ func runWithServer(m *testing.M) int {
 	server := &envtest.Environment{CRDInstallOptions: envtest.CRDInstallOptions{Paths: []string{crdFile}}}
 	// Some clusters check that who makes an owner reference that blocks may do so.
 	server.ControlPlane.GetAPIServer().Configure().Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+	if err := keepAudit(server); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	cfg, err := server.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starting the API server:", err)
@@ -98,6 +103,16 @@ func runWithServer(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// auditLog is the API server's, of those who want to get into pods.
+func auditLog() string { return filepath.Join(scratch, "audit.log") }
+
+func keepAudit(server *envtest.Environment) error {
+	policy := filepath.Join(scratch, "audit-policy.yaml")
+	server.ControlPlane.GetAPIServer().Configure().Append("audit-policy-file", policy).Append("audit-log-path", auditLog())
+	return os.WriteFile(policy, []byte(`{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
+		{"level": "Metadata", "resources": [{"group": "", "resources": ["pods/exec", "pods/attach", "pods/ephemeralcontainers"]}]}, {"level": "None"}]}`), 0o600)
 }
 
 // installRights gives the chart's processes the chart's roles, and nothing more.

@@ -30,6 +30,19 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGuardGolden keeps what the exec guard consists of, for an API server to judge.
+func TestGuardGolden(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"exec-guard", "exec-guard-injected"} {
+		dir := filepath.Join("testdata", name)
+		args := []string{"--set", "crds.install=false", "--values", filepath.Join(dir, "values.yaml")}
+		for _, part := range []string{"env-injector/exec-guard", "env-injector/admission", "env-injector/rbac", "broker/rbac"} {
+			args = append(args, "--show-only", "templates/"+part+".yaml")
+		}
+		golden(t, filepath.Join(dir, "objects.yaml"), mustTemplate(t, product, "akv2k8s", args...))
+	}
+}
+
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *update {

@@ -202,6 +202,12 @@ func TestPermissions(t *testing.T) {
 		"NoBroker": {files["no-broker"], map[string][]string{
 			webhookAccount: slices.Concat(webhookAlone[:4], sources, account, []string{"akv2k8s-system: core/secrets[akv2k8s-ca] get,update"}), controllerAccount: controller("cluster"),
 		}},
+		"ExecGuard": {files["exec-guard"], map[string][]string{
+			brokerAccount: slices.Concat(common, []string{"cluster: core/namespaces get"}), webhookAccount: webhook, controllerAccount: controller("cluster"),
+		}},
+		"ExecGuardOfInjectedPods": {files["exec-guard-injected"], map[string][]string{
+			brokerAccount: slices.Concat(common, []string{"cluster: core/namespaces get"}), webhookAccount: slices.Concat(webhook, []string{"cluster: core/pods get"}), controllerAccount: controller("cluster"),
+		}},
 		"NoRoles": {files["scheduling"], map[string][]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -117,6 +117,7 @@ func TestMistakesInReadingAreExplained(t *testing.T) {
 		"OwnWindow":    {"env_injector.keyVaultReads.shareWindow=planted", duration},
 		"OwnRate":      {"controller.keyVaultReads.rate=planted", "write a number of requests, or nothing to have the global one"},
 		"Age":          {"env_injector.cachedMaxAge=planted", duration},
+		"StartBudget":  {"env_injector.execGuard.startBudget=planted", duration},
 		"Unavailable":  {"env_injector.onVaultUnavailable=planted", "'fail', 'use-cached'"},
 		"StaleTooSoon": {"controller.staleAfter=1", "minimum: got 1, want 2"},
 	} {

@@ -249,6 +249,74 @@ func TestAdviceContract(t *testing.T) {
 	}
 }
 
+// TestExecGuardContract: who breaks the glass waits for nobody, not even where the guard
+// itself waits for the webhook; and no webhook is asked where the policy suffices.
+func TestExecGuardContract(t *testing.T) {
+	t.Parallel()
+	const exec, record = "exec.env-injector.admission.spv.no", "break-glass.env-injector.admission.spv.no"
+	for name, tc := range map[string]struct{ values, hooks []string }{
+		"Off":                    {nil, nil},
+		"OfNamespaces":           {[]string{"enabled=true"}, nil},
+		"OfNamespacesWithGroups": {[]string{"enabled=true", `breakGlassGroups={cn=ops\,dc=example}`}, []string{record}},
+		"OfPods":                 {[]string{"enabled=true", "scope=injected"}, []string{exec}},
+		"OfPodsWithGroups":       {[]string{"enabled=true", "scope=injected", `breakGlassGroups={cn=ops\,dc=example}`}, []string{exec, record}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"--set", "env_injector.workloadWarnings.enabled=false"} // the configuration must not hang on those
+			for _, v := range tc.values {
+				args = append(args, "--set", "env_injector.execGuard."+v)
+			}
+			all := objects(t, mustTemplate(t, product, "akv2k8s", args...))
+			if got := len(each[*admissionv1.ValidatingAdmissionPolicyBinding](all)) - 1; got != min(1, len(tc.values)) {
+				t.Errorf("%d policies beside the placeholders'", got)
+			}
+			var hooks []admissionv1.ValidatingWebhook
+			for _, c := range each[*admissionv1.ValidatingWebhookConfiguration](all) {
+				hooks = append(hooks, c.Webhooks...)
+			}
+			var got []string
+			for _, h := range hooks {
+				got = append(got, h.Name)
+				breaks, groups := h.Name == record, strings.HasSuffix(name, "WithGroups")
+				asksAbout(t, h, breaks, groups)
+			}
+			if diff := cmp.Diff(tc.hooks, got); diff != "" {
+				t.Errorf("webhooks (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// asksAbout: the recorder is asked about who breaks the glass, the guard about everybody
+// else.
+func asksAbout(t *testing.T, hook admissionv1.ValidatingWebhook, breaks, groups bool) {
+	t.Helper()
+	policy := admissionv1.Fail
+	if breaks {
+		policy = admissionv1.Ignore
+	}
+	if *hook.FailurePolicy != policy || *hook.SideEffects != admissionv1.SideEffectClassNone || len(hook.MatchConditions) != 1 {
+		t.Errorf("%s: %s, %s, %d conditions", hook.Name, *hook.FailurePolicy, *hook.SideEffects, len(hook.MatchConditions))
+	}
+	if member := asked(t, hook, []string{"system:authenticated", "cn=ops,dc=example"}); member != (breaks == groups) {
+		t.Errorf("%s is asked about who may break the glass: %t", hook.Name, member)
+	}
+	if asked(t, hook, []string{"system:authenticated"}) == breaks || asked(t, hook, nil) == breaks {
+		t.Errorf("%s is asked about others: %t", hook.Name, breaks)
+	}
+}
+
+// asked says whether a webhook is asked about somebody of these groups.
+func asked(t *testing.T, hook admissionv1.ValidatingWebhook, groups []string) bool {
+	t.Helper()
+	user := map[string]any{"username": "somebody"}
+	if groups != nil {
+		user["groups"] = groups
+	}
+	return evaluateOf(t, "request", hook.MatchConditions[0].Expression, map[string]any{"userInfo": user})
+}
+
 // TestWhichWorkloadsAreAdvised evaluates the conditions of both webhooks.
 func TestWhichWorkloadsAreAdvised(t *testing.T) {
 	t.Parallel()
@@ -310,7 +378,12 @@ func matches(t *testing.T, conditions []admissionv1.MatchCondition, object any) 
 
 func evaluate(t *testing.T, expression string, object any) bool {
 	t.Helper()
-	env, err := cel.NewEnv(cel.Variable("object", cel.DynType), ext.Strings(ext.StringsVersion(2)))
+	return evaluateOf(t, "object", expression, object)
+}
+
+func evaluateOf(t *testing.T, variable, expression string, object any) bool {
+	t.Helper()
+	env, err := cel.NewEnv(cel.Variable(variable, cel.DynType), ext.Strings(ext.StringsVersion(2)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +403,7 @@ func evaluate(t *testing.T, expression string, object any) bool {
 	if err := json.Unmarshal(wire, &tree); err != nil {
 		t.Fatal(err)
 	}
-	result, _, err := program.Eval(map[string]any{"object": tree})
+	result, _, err := program.Eval(map[string]any{variable: tree})
 	if err != nil {
 		t.Fatal(err)
 	}

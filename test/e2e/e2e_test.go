@@ -70,6 +70,7 @@ var groups = []struct {
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
 	{"Direct", true, directStories},
+	{"Guard", true, guardStories},
 	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},

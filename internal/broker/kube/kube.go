@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kube is what the broker asks the API server: whose token this is,
-// which pod lives under a name, and what an AzureKeyVaultSecret says. It reads
-// only those, writes nothing, and lets no text of the API server out.
+// which pod lives under a name, whether its namespace is guarded, and what an
+// AzureKeyVaultSecret says. It reads only those, writes nothing, and lets no text of
+// the API server out.
 //
-// Pods and tokens are asked for each time, so that what was deleted a moment ago
-// is gone. AzureKeyVaultSecrets are kept in memory, and asked for when missing
-// there, so that one created together with its pod is found.
+// Pods, tokens and, where it counts, namespaces are asked for each time, so that what
+// was deleted a moment ago is gone. AzureKeyVaultSecrets are kept in memory, and asked
+// for when missing there, so that one created together with its pod is found.
 package kube
 
 import (
@@ -19,6 +20,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -26,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 )
 
 // Source answers the broker's questions. It is safe for concurrent use.
@@ -103,6 +106,23 @@ func (s *Source) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, 
 		return nil, err
 	}
 	return &pod, nil
+}
+
+var errNoNamespace = errors.New("a pod's namespace is gone")
+
+// Guarded says whether a namespace keeps people out of its containers.
+func (s *Source) Guarded(ctx context.Context, namespace string) (bool, error) {
+	var ns metav1.PartialObjectMetadata
+	ns.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	found, err := get(ctx, s.live, "", namespace, &ns)
+	switch {
+	case err != nil:
+		return false, err
+	case !found: // its pods are on their way after it
+		return false, errNoNamespace
+	default:
+		return ns.Labels[brokerapi.GuardLabel] == brokerapi.GuardValue, nil
+	}
 }
 
 // maxLookups is how many AzureKeyVaultSecrets that are not in memory are asked for

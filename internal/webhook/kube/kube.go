@@ -3,8 +3,8 @@
 // Package kube is what the webhook asks the API server: what an
 // AzureKeyVaultSecret says, what the nodes are and where the broker is. These it
 // keeps in memory; of nodes the few fields that count, of Services the one. The
-// ConfigMaps, Secrets and service accounts that a pod names it asks for one by one,
-// and keeps none.
+// ConfigMaps, Secrets and service accounts that a pod names, and pods into which
+// somebody wants to get, it asks for one by one, and keeps none.
 package kube
 
 import (
@@ -54,6 +54,7 @@ func Scheme() (*k8sruntime.Scheme, error) {
 func mapper() meta.RESTMapper { //nolint:ireturn // the libraries take the interface
 	m := meta.NewDefaultRESTMapper(nil)
 	m.Add(v2beta1.GroupVersion.WithKind(v2beta1.Kind), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Service"), meta.RESTScopeNamespace)
@@ -162,6 +163,16 @@ func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.A
 	default:
 		return &akvs, nil
 	}
+}
+
+// Pod returns the pod of that name as it is now, or nil.
+func (s *Source) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	var pod corev1.Pod
+	found, err := s.get(ctx, namespace, name, &pod)
+	if !found {
+		return nil, err
+	}
+	return &pod, nil
 }
 
 // ErrNoBroker is a broker without an address.

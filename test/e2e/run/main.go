@@ -36,6 +36,10 @@ var settings = []string{
 	"--set", "azureKeyVaultResyncPeriod=3",
 	"--set", "controller.strategy.rollingUpdate.maxSurge=100%",
 	"--set", "env_injector.broker.strategy.rollingUpdate.maxSurge=100%",
+	// It concerns the namespaces that ask for it alone.
+	"--set", "env_injector.execGuard.enabled=true",
+	"--set", "env_injector.execGuard.breakGlassGroups={oncall}",
+	"--set", "env_injector.execGuard.startBudget=30s",
 }
 
 func main() {

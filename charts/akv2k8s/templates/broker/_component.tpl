@@ -13,6 +13,12 @@ env: |
     value: {{ .Values.env_injector.onVaultUnavailable }}
   - name: CACHED_MAX_AGE
     value: {{ .Values.env_injector.cachedMaxAge | quote }}
+  {{- with .Values.env_injector.execGuard }}
+  {{- if .enabled }}
+  - name: EXEC_GUARD_START_BUDGET
+    value: {{ .startBudget | quote }}
+  {{- end }}
+  {{- end }}
   {{- include "akv2k8s.reads.env" (dict "root" . "own" .Values.env_injector.keyVaultReads) | nindent 2 }}
 # Naming the keys makes the pod wait until the webhook has filled the Secret.
 volumes: |

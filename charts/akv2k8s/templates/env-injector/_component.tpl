@@ -21,7 +21,7 @@ env: |
     value: {{ $fullname }}-env-injector
   - name: WEBHOOK_CONFIGURATION
     value: {{ $fullname }}-env-injector
-  {{- if .Values.env_injector.workloadWarnings.enabled }}
+  {{- if include "akv2k8s.validates" . }}
   - name: ADVICE_CONFIGURATION
     value: {{ $fullname }}-env-injector
   {{- end }}
@@ -53,6 +53,12 @@ env: |
   {{- end }}
   - name: DELIVERY
     value: {{ .Values.env_injector.delivery }}
+  {{- with .Values.env_injector.execGuard }}
+  {{- if and .enabled .breakGlassGroups }}
+  - name: EXEC_GUARD_GROUPS
+    value: {{ join "\n" .breakGlassGroups | quote }}
+  {{- end }}
+  {{- end }}
   - name: DOCKER_IMAGE_INSPECTION_TIMEOUT
     value: {{ .Values.env_injector.dockerImageInspection.timeout | quote }}
   - name: READ_CONFIGMAPS
@@ -157,6 +163,35 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* Whether there is a ValidatingWebhookConfiguration: "true", or nothing. */}}
+{{- define "akv2k8s.validates" -}}
+{{- $guard := .Values.env_injector.execGuard -}}
+{{- if or .Values.env_injector.workloadWarnings.enabled (and $guard.enabled (or $guard.breakGlassGroups (eq $guard.scope "injected"))) -}}
+true
+{{- end -}}
+{{- end }}
+
+{{/* An expression that says whether who asks may break the glass. */}}
+{{- define "akv2k8s.breaksGlass" -}}
+has(request.userInfo.groups) && request.userInfo.groups.exists(g, g in {{ .Values.env_injector.execGuard.breakGlassGroups | toRawJson }})
+{{- end }}
+
+{{/* Requests that the exec guard is about; "debug" adds those which make containers. */}}
+{{- define "akv2k8s.guardedRequests" -}}
+- operations: [CONNECT]
+  apiGroups: [""]
+  apiVersions: [v1]
+  resources: [pods/exec, pods/attach]
+  scope: Namespaced
+{{- if .debug }}
+- operations: [UPDATE]
+  apiGroups: [""]
+  apiVersions: [v1]
+  resources: [pods/ephemeralcontainers]
+  scope: Namespaced
+{{- end }}
+{{- end }}
+
 {{/*
 The ways in which values come into pods, each with webhooks and a path of its own, so that
 the API server knows from a namespace's labels what the webhook need not read:
@@ -199,6 +234,11 @@ namespaceSelector:
 objectSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* An expression that says whether container c runs the wrapper. */}}
+{{- define "akv2k8s.runsWrapper" -}}
+((has(c.command) ? c.command : []) + (has(c.args) ? c.args : [])).exists(w, w == '/azure-keyvault/azure-keyvault-env')
 {{- end }}
 
 {{/*
