@@ -24,8 +24,9 @@ import (
 // The stories' command is main but for two paths, which are fixed in a container.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"azure-keyvault-env": func() {
-		w := envexec.System()
-		w.TokenFile, w.TerminationLog = os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG")
+		token, message := os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG")
+		w := envexec.System() // takes the environment away
+		w.TokenFile, w.TerminationLog = token, message
 		os.Exit(envexec.Run(w))
 	}})
 }

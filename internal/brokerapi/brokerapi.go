@@ -51,6 +51,9 @@ const (
 	VolumeName = "azure-keyvault-env"
 	// TokenVolumeName is the volume that holds the projected token.
 	TokenVolumeName = "azure-keyvault-token"
+	// TerminationLog is where the kubelet looks for a container's last word, unless
+	// the container names another file.
+	TerminationLog = "/dev/termination-log"
 	// InitContainerName is the container that copies the wrapper.
 	InitContainerName = "copy-azurekeyvault-env"
 )
@@ -61,6 +64,11 @@ const (
 	EnvBroker     = EnvPrefix + "BROKER"             // comma-separated address:port, tried in order
 	EnvServerName = EnvPrefix + "BROKER_SERVER_NAME" // name in the broker's certificate
 	EnvCABundle   = EnvPrefix + "BROKER_CA"          // PEM bundle
+	// EnvCoreDumps is "allow" in a container whose program may dump its memory.
+	EnvCoreDumps = EnvPrefix + "CORE_DUMPS"
+	// EnvTerminationLog is the container's terminationMessagePath, where it is not
+	// TerminationLog.
+	EnvTerminationLog = EnvPrefix + "TERMINATION_LOG"
 	// EnvFor begins the name of a variable that tells, in the pod's spec, the
 	// placeholders of another variable whose text is in a Secret.
 	EnvFor = EnvPrefix + "FOR_"

@@ -27,6 +27,9 @@ import (
 // a Service without endpoints may drop packets instead of refusing them.
 const dialTimeout = 5 * time.Second
 
+// silence is how long the broker may take before a person is told what is waited for.
+const silence = 5 * time.Second
+
 // maxRetryAfter bounds how long a broker can make a container wait before its
 // next try.
 const maxRetryAfter = time.Minute
@@ -52,6 +55,14 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// afterTries is the failure for a person who wonders whether it was tried again.
+func (f *failure) afterTries(n int) error {
+	if n == 1 {
+		return f
+	}
+	return fmt.Errorf("%w (asked %d times)", f, n)
+}
+
 type client struct {
 	settings  settings
 	tokenFile string
@@ -67,15 +78,18 @@ func (c client) ask(ctx context.Context) (brokerapi.Response, error) {
 		if err == nil {
 			return answer, nil
 		}
+		if stopped := context.Cause(ctx); stopped != nil {
+			return brokerapi.Response{}, stopped
+		}
 		if !err.retry || left == 0 {
-			return brokerapi.Response{}, err
+			return brokerapi.Response{}, err.afterTries(c.settings.retries - left + 1)
 		}
 		pause := max(wait, min(err.after, maxRetryAfter))
-		c.log.Warn("asking the broker again", "reason", oneLine(err.Error()), "after", pause.String(), "left", left)
+		c.log.Warn("no values yet, asking the broker again", "reason", oneLine(err.Error()), "in", pause.String(), "triesLeft", left)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return brokerapi.Response{}, err
+			return brokerapi.Response{}, context.Cause(ctx)
 		}
 		wait *= 2
 	}
@@ -137,6 +151,9 @@ func (c client) exchange(ctx context.Context, address, token string) (answer, er
 	hangUp := func() { _ = conn.NetConn().Close() } // without TLS's farewell, which could take its time
 	defer hangUp()
 	defer context.AfterFunc(ctx, hangUp)() // ends a read that takes too long
+	defer time.AfterFunc(silence, func() {
+		c.log.Info("waiting for the broker, which may be waiting for the vault", "address", address, "atMost", brokerapi.RequestTimeout.String())
+	}).Stop()
 	req, err := c.request(ctx, token)
 	if err != nil {
 		return answer{}, err

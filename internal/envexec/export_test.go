@@ -8,4 +8,11 @@ var (
 	Lookup   = lookup
 	LastWord = lastWord
 	Status   = exitStatus
+	Taken    = taken
 )
+
+// Fits is what the wrapper finds of the kernel's limits, by these.
+func Fits(path string, argv, environ []string) error { return kernelLimits().fits(path, argv, environ) }
+
+// KernelLimits are the bytes of one variable and of all.
+func KernelLimits() (entry, all int) { l := kernelLimits(); return l.entry, l.all }
