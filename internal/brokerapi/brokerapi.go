@@ -64,7 +64,7 @@ const (
 	EnvBroker     = EnvPrefix + "BROKER"             // comma-separated address:port, tried in order
 	EnvServerName = EnvPrefix + "BROKER_SERVER_NAME" // name in the broker's certificate
 	EnvCABundle   = EnvPrefix + "BROKER_CA"          // PEM bundle
-	// EnvCoreDumps is "allow" in a container whose program may dump its memory.
+	// EnvCoreDumps is CoreDumpsAllowed in a container whose program may dump its memory.
 	EnvCoreDumps = EnvPrefix + "CORE_DUMPS"
 	// EnvTerminationLog is the container's terminationMessagePath, where it is not
 	// TerminationLog.
@@ -73,6 +73,9 @@ const (
 	// placeholders of another variable whose text is in a Secret.
 	EnvFor = EnvPrefix + "FOR_"
 )
+
+// CoreDumpsAllowed is what an annotation says, and then EnvCoreDumps.
+const CoreDumpsAllowed = "allow"
 
 // Variables that users may set on a container.
 const (

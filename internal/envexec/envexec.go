@@ -139,7 +139,7 @@ func callers() []string {
 
 // start returns only when the program did not start.
 func start(w World, log *slog.Logger) error {
-	release := harden(variable(w.Environ, brokerapi.EnvCoreDumps) == coreDumpsAllowed, log)
+	release := harden(variable(w.Environ, brokerapi.EnvCoreDumps) == brokerapi.CoreDumpsAllowed, log)
 	ctx, stopped := w.UntilStopped(context.Background())
 	defer func() { _ = stopped() }()
 	if len(w.Args) < 2 {

@@ -64,7 +64,8 @@ func FuzzLookup(f *testing.F) {
 	f.Add("tool", "plain:bin")
 	f.Add("here", ":/nowhere")
 	f.Add("bin/tool", "")
-	f.Add("..", "bin/tool:.")
+	f.Add(".", "bin/tool")
+	f.Add("..", "bin/tool/x:.")
 	f.Fuzz(func(t *testing.T, program, path string) {
 		got, err := envexec.Lookup(program, path)
 		if err != nil {

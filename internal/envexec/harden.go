@@ -8,10 +8,6 @@ import (
 	"syscall"
 )
 
-// coreDumpsAllowed is the value of ENV_INJECTOR_CORE_DUMPS by which a program keeps
-// the limit and the filter that it would have had.
-const coreDumpsAllowed = "allow"
-
 // harden keeps the values out of core dumps, the wrapper's and the program's, and
 // the wrapper's memory from neighbours of the same user in a shared process
 // namespace. Limit and filter survive execve: the limit covers dumps to files; a
@@ -51,8 +47,7 @@ func limitCore(restore bool, log *slog.Logger) func() {
 // emptyFilter leaves everything out. It keeps the file open if it must write there
 // again: a process that is not dumpable cannot open it unless it is root.
 func emptyFilter(restore bool, log *slog.Logger) func() {
-	const flag = os.O_RDWR
-	file, err := os.OpenFile("/proc/self/coredump_filter", flag, 0)
+	file, err := os.OpenFile("/proc/self/coredump_filter", os.O_RDWR, 0)
 	if err != nil {
 		log.Debug("the filter for core dumps stays as it is", "error", err)
 		return func() {}

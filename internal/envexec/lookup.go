@@ -57,6 +57,9 @@ func lookup(program, path string) (string, error) {
 	if strings.Contains(program, "/") {
 		return program, wrapStart(program, executable(program))
 	}
+	if program == "" || program == "." || program == ".." { // joined, these would name the directory itself
+		return "", wrapStart(program, syscall.ENOENT)
+	}
 	if path == "" {
 		path = defaultPath
 	}

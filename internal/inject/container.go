@@ -49,6 +49,24 @@ func environment(in *injection) {
 		} {
 			in.variable(t, want)
 		}
+		in.optional(t, brokerapi.EnvCoreDumps, in.annotations[AnnotationCoreDumps+t.Name])
+		in.optional(t, brokerapi.EnvTerminationLog, ownMessagePath(t.TerminationMessagePath))
+	}
+}
+
+// ownMessagePath is empty for the path that the wrapper knows by itself.
+func ownMessagePath(terminationMessagePath string) string {
+	if terminationMessagePath == brokerapi.TerminationLog {
+		return ""
+	}
+	return terminationMessagePath
+}
+
+// optional sets a variable that says nothing when it is empty; then it is not added,
+// but one that is left from a pod that was copied must be.
+func (in *injection) optional(t target, name, value string) {
+	if value != "" || slices.ContainsFunc(t.Env, func(e corev1.EnvVar) bool { return e.Name == name }) {
+		in.variable(t, corev1.EnvVar{Name: name, Value: value})
 	}
 }
 

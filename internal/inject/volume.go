@@ -10,7 +10,7 @@ import (
 )
 
 // volumeBytes bounds the memory that the copied wrapper takes: the wrapper is
-// smaller than 6.5 MB, so this leaves it room to double.
+// smaller than 6.2 MB, so this leaves it room to double.
 const volumeBytes = 16 << 20
 
 // volumes adds the two volumes. The names are ours; a volume of the same name
