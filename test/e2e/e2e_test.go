@@ -68,6 +68,7 @@ var groups = []struct {
 	{"Placeholders", true, placeholderStories},
 	{"InjectorRefuses", true, injectorRefusals},
 	{"Broker", true, brokerStories},
+	{"Wrapper", true, wrapperStories},
 	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},

@@ -349,6 +349,7 @@ type report struct {
 	Proc         []string          `json:"proc"`
 	Writable     bool              `json:"writable"`
 	CoreLimit    uint64            `json:"coreLimit"`
+	Surroundings map[string]string `json:"surroundings"`
 }
 
 // reported waits for the application's report in `kubectl logs`.
