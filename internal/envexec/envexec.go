@@ -70,7 +70,7 @@ type World struct {
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	Exec           func(path string, argv, environ []string) error
 	// UntilStopped returns a context that ends when a signal ends the container, and a
-	// function that leaves signals alone again and says whether one came.
+	// function that leaves signals alone again and says whether one came. Nil heeds none.
 	UntilStopped func(context.Context) (context.Context, func() error)
 }
 
@@ -89,6 +89,13 @@ func System() World {
 		Exec:           syscall.Exec,
 		UntilStopped:   untilStopped,
 	}
+}
+
+func (w World) untilStopped() (context.Context, func() error) {
+	if w.UntilStopped == nil {
+		return context.Background(), func() error { return nil }
+	}
+	return w.UntilStopped(context.Background())
 }
 
 // Run becomes the program, or returns the exit status that says why not. With
@@ -140,7 +147,7 @@ func callers() []string {
 // start returns only when the program did not start.
 func start(w World, log *slog.Logger) error {
 	release := harden(variable(w.Environ, brokerapi.EnvCoreDumps) == brokerapi.CoreDumpsAllowed, log)
-	ctx, stopped := w.UntilStopped(context.Background())
+	ctx, stopped := w.untilStopped()
 	defer func() { _ = stopped() }()
 	if len(w.Args) < 2 {
 		return errNoProgram

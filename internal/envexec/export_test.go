@@ -15,4 +15,4 @@ var (
 func Fits(path string, argv, environ []string) error { return kernelLimits().fits(path, argv, environ) }
 
 // KernelLimits are the bytes of one variable and of all.
-func KernelLimits() (entry, all int) { l := kernelLimits(); return l.entry, l.all }
+func KernelLimits() (int, int) { l := kernelLimits(); return l.entry, l.all }

@@ -18,7 +18,7 @@ import (
 //
 // Where the program may dump its memory, the returned function gives it back its
 // limit and filter. The wrapper itself stays without dumps, even if execve fails.
-func harden(programMayDump bool, log *slog.Logger) (release func()) {
+func harden(programMayDump bool, log *slog.Logger) func() {
 	limit := limitCore(programMayDump, log)
 	filter := emptyFilter(programMayDump, log) // before /proc/self is root's
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0); errno != 0 {

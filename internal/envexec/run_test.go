@@ -71,9 +71,6 @@ func newWorld(t *testing.T, admitted []string, more ...string) world {
 		TerminationLog: message,
 		Dial:           (&net.Dialer{}).DialContext,
 		Exec:           w.record.exec,
-		UntilStopped: func(ctx context.Context) (context.Context, func() error) {
-			return ctx, func() error { return nil }
-		},
 	}
 	return w
 }
@@ -468,7 +465,7 @@ func TestRunSaysWhatItWaitsFor(t *testing.T) {
 		return near, nil
 	}
 	w := waiting(t, slow, brokerapi.EnvRetries+"=2", brokerapi.EnvRetryWait+"=")
-	for _, line := range strings.Split(strings.TrimSpace(w.stderr.String()), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(w.stderr.String()), "\n") {
 		_, line, _ = strings.Cut(line, `"level":`)
 		said += line + "\n"
 	}
