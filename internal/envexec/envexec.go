@@ -124,7 +124,7 @@ var errBug = errors.New("the wrapper has met a bug of its own: the log says wher
 func attempt(w World, log *slog.Logger) (err error) {
 	defer func() {
 		if recover() != nil {
-			log.Error("bug", "at", callers())
+			log.Error("the wrapper panicked", "at", callers())
 			err = errBug
 		}
 	}()

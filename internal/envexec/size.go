@@ -71,7 +71,10 @@ func taken(text string) int {
 }
 
 func described(entry string) string {
-	name, _, _ := strings.Cut(entry, "=")
+	name, _, named := strings.Cut(entry, "=")
+	if !named {
+		name = "a text without a name"
+	}
 	return fmt.Sprintf("%s has %d bytes", name, len(entry))
 }
 

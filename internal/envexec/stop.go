@@ -20,7 +20,7 @@ var stops = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall
 type stoppedError struct{ signal syscall.Signal }
 
 func (e *stoppedError) Error() string {
-	return fmt.Sprintf("stopped (%s) before it had the values, the program was not started", e.signal)
+	return fmt.Sprintf("stopped (%s) before the program was started", e.signal)
 }
 
 // untilStopped returns a context that ends with a stoppedError when a signal comes

@@ -16,14 +16,14 @@ var wrapperStories = []tale{
 	{"LastWords", lastWords},
 }
 
-// A sort of container: lines of its own and variables. What an application says to
+// A containerSort is what makes one sort differ: lines of its own and variables. What an application says to
 // proxies and to its own Go is not for the wrapper.
-type sort struct {
+type containerSort struct {
 	lines   []string
 	environ map[string]string
 }
 
-var sorts = map[string]sort{
+var sorts = map[string]containerSort{
 	"root":     {lines: []string{"securityContext: {runAsUser: 0}"}},
 	"group":    {lines: []string{"securityContext: {runAsUser: 1000, runAsGroup: 3000}"}},
 	"nobody":   {lines: []string{"securityContext: {runAsUser: 65534, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}"}},
