@@ -443,6 +443,31 @@ func TestRunFindsAlongTheProgramsPath(t *testing.T) {
 	}
 }
 
+// A signal that comes when all is asked and done still ends the container, and from
+// then on signals are the program's.
+func TestRunStoppedAtTheLastMoment(t *testing.T) {
+	env := broker(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, `{}`) })
+	for name, came := range map[string]error{"Stopped": errBoom, "NotStopped": nil} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, env)
+			given := false
+			w.UntilStopped = func(ctx context.Context) (context.Context, func() error) {
+				return ctx, func() error { given = true; return came }
+			}
+			w.Exec = func(path string, _, _ []string) error {
+				if !given {
+					t.Error("started with the wrapper still listening for signals")
+				}
+				w.record.path = path
+				return errBoom
+			}
+			if envexec.Run(w.World); (w.record.path == "") != (came != nil) {
+				t.Errorf("started %q, %q", w.record.path, w.message(t))
+			}
+		})
+	}
+}
+
 // What a panic has to say may be anything, so nobody hears it.
 func TestRunPanics(t *testing.T) {
 	w := newWorld(t, broker(t, func(http.ResponseWriter, *http.Request) {}), brokerapi.EnvLogLevel+"=debug")
