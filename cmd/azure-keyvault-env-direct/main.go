@@ -8,6 +8,8 @@ package main
 import (
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/akv2k8s/akv2k8s/internal/azure"
 	"github.com/akv2k8s/akv2k8s/internal/direct"
@@ -16,18 +18,24 @@ import (
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-func main() {
+func main() { os.Exit(envexec.Run(world())) }
+
+// heeded are variables of the program that count for the wrapper too.
+var heeded = []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+
+// world is that of the wrapper, but for where the values come from.
+func world() envexec.World {
 	azure.Silence() // the variables are the program's
 	w := envexec.System()
+	heed(w.Environ)
 	w.Source = direct.Source(connect)
-	os.Exit(envexec.Run(w))
+	return w
 }
 
 // connect signs in by nothing but the pod's token. Azure is outside of the cluster, so
 // that the container's proxy counts, and so do the authorities that its image or
 // SSL_CERT_FILE trusts.
 func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nolint:ireturn // what package direct asks for
-	withoutPlaceholders("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 	client, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: id.CABundle, HTTP1: true})
 	if err != nil {
 		return nil, err
@@ -42,12 +50,11 @@ func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nol
 	return azure.NewReader(credential, azure.Options{VaultSuffix: id.VaultSuffix, Log: log})
 }
 
-// withoutPlaceholders hides from this process what has no value yet. The program gets it:
-// its environment was taken down before.
-func withoutPlaceholders(names ...string) {
-	for _, name := range names {
-		if placeholder.In(os.Getenv(name)) {
-			_ = os.Unsetenv(name)
+// heed gives this process back what is heeded, but for what has no value yet.
+func heed(environ []string) {
+	for _, entry := range environ {
+		if name, text, _ := strings.Cut(entry, "="); slices.Contains(heeded, name) && !placeholder.In(text) {
+			_ = os.Setenv(name, text)
 		}
 	}
 }

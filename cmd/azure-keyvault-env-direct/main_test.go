@@ -18,9 +18,7 @@ import (
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/emulator/emulatortest"
 	"github.com/akv2k8s/akv2k8s/emulator/entra"
-	"github.com/akv2k8s/akv2k8s/internal/azure"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
-	"github.com/akv2k8s/akv2k8s/internal/direct"
 	"github.com/akv2k8s/akv2k8s/internal/envexec"
 	"github.com/akv2k8s/akv2k8s/internal/render"
 )
@@ -28,10 +26,9 @@ import (
 // The stories' command is main but for two paths, which are fixed in a container.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"azure-keyvault-env-direct": func() {
-		azure.Silence()
-		w := envexec.System()
-		w.Source = direct.Source(connect)
-		w.TokenFile, w.TerminationLog = os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG")
+		token, message := os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG")
+		w := world() // takes the environment away
+		w.TokenFile, w.TerminationLog = token, message
 		os.Exit(envexec.Run(w))
 	}})
 }

@@ -24,8 +24,9 @@ import (
 // The stories' command is main but for three paths, which are fixed in a container.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"azure-keyvault-env": func() {
-		w := envexec.System()
-		w.TokenFile, w.TerminationLog, w.FilesDir = os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG"), os.Getenv("FILES_DIR")
+		token, message, files := os.Getenv("TOKEN_FILE"), os.Getenv("TERMINATION_LOG"), os.Getenv("FILES_DIR")
+		w := envexec.System() // takes the environment away
+		w.TokenFile, w.TerminationLog, w.FilesDir = token, message, files
 		os.Exit(envexec.Run(w))
 	}})
 }

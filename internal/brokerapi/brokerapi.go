@@ -58,6 +58,9 @@ const (
 	// AzureTokenVolumeName is that volume where the token is for Entra ID. It is mounted
 	// at TokenDir all the same.
 	AzureTokenVolumeName = "azure-keyvault-azure-token"
+	// TerminationLog is where the kubelet looks for a container's last word, unless
+	// the container names another file.
+	TerminationLog = "/dev/termination-log"
 	// InitContainerName is the container that copies the wrapper.
 	InitContainerName = "copy-azurekeyvault-env"
 )
@@ -75,6 +78,11 @@ const (
 	EnvBroker     = EnvPrefix + "BROKER"             // comma-separated address:port, tried in order
 	EnvServerName = EnvPrefix + "BROKER_SERVER_NAME" // name in the broker's certificate
 	EnvCABundle   = EnvPrefix + "BROKER_CA"          // PEM bundle
+	// EnvCoreDumps is CoreDumpsAllowed in a container whose program may dump its memory.
+	EnvCoreDumps = EnvPrefix + "CORE_DUMPS"
+	// EnvTerminationLog is the container's terminationMessagePath, where it is not
+	// TerminationLog.
+	EnvTerminationLog = EnvPrefix + "TERMINATION_LOG"
 	// EnvFor begins the name of a variable that tells, in the pod's spec, the
 	// placeholders of another variable whose text is in a Secret.
 	EnvFor = EnvPrefix + "FOR_"
@@ -97,6 +105,9 @@ const AzureAudience = "api://AzureADTokenExchange"
 // AzureTokenSeconds is the life of that token, in the place of TokenSeconds: Entra ID
 // and its libraries expect an hour.
 const AzureTokenSeconds = 3600
+
+// CoreDumpsAllowed is what an annotation says, and then EnvCoreDumps.
+const CoreDumpsAllowed = "allow"
 
 // Variables that users may set on a container.
 const (

@@ -73,6 +73,7 @@ func TestOwnVariablesHaveThePrefix(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		brokerapi.EnvContainer, brokerapi.EnvBroker, brokerapi.EnvServerName, brokerapi.EnvCABundle,
+		brokerapi.EnvCoreDumps, brokerapi.EnvTerminationLog,
 		brokerapi.EnvLogLevel, brokerapi.EnvLogFormat, brokerapi.EnvRetries, brokerapi.EnvRetryWait,
 	} {
 		if !strings.HasPrefix(name, brokerapi.EnvPrefix) {

@@ -30,6 +30,14 @@ type Failure struct {
 func (f *Failure) Error() string { return f.Err.Error() }
 func (f *Failure) Unwrap() error { return f.Err }
 
+// afterTries is the failure for a person who wonders whether it was tried again.
+func (f *Failure) afterTries(n int) error {
+	if n == 1 {
+		return f
+	}
+	return fmt.Errorf("%w (asked %d times)", f, n)
+}
+
 // Refused is a message and what it says of each variable.
 func Refused(said brokerapi.Failure) *Failure {
 	words := []string{said.Message}
@@ -55,25 +63,28 @@ func answers(ctx context.Context, w World, log *slog.Logger) (brokerapi.Response
 		return brokerapi.Response{}, err
 	}
 	wait := budget.wait
-	for left := budget.retries; ; left-- {
+	for tries := 1; ; tries++ {
 		answer, err := ask(ctx)
 		if err == nil {
 			return answer, nil
 		}
-		if !err.Retry || left == 0 {
-			return brokerapi.Response{}, err
+		if stopped := context.Cause(ctx); stopped != nil {
+			return brokerapi.Response{}, stopped
+		}
+		if !err.Retry || tries > budget.retries {
+			return brokerapi.Response{}, err.afterTries(tries)
 		}
 		pause := max(wait, min(err.After, maxRetryAfter))
-		again := log.With("reason", oneLine(err.Error()), "after", pause.String(), "left", left)
+		again := log.With("reason", oneLine(err.Error()), "in", pause.String(), "triesLeft", budget.retries-tries+1)
 		if w.Source == nil {
-			again.Warn("asking the broker again")
+			again.Warn("no values yet, asking the broker again")
 		} else {
-			again.Warn("asking the vaults again")
+			again.Warn("no values yet, asking the vaults again")
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return brokerapi.Response{}, err
+			return brokerapi.Response{}, context.Cause(ctx)
 		}
 		wait *= 2
 	}

@@ -25,6 +25,9 @@ import (
 // a Service without endpoints may drop packets instead of refusing them.
 const dialTimeout = 5 * time.Second
 
+// silence is how long the broker may take before a person is told what is waited for.
+const silence = 5 * time.Second
+
 // The ways in which asking fails before the broker says anything of its own.
 var (
 	errUnreachable = errors.New("the broker did not answer at any of its addresses: " +
@@ -108,6 +111,9 @@ func (c client) exchange(ctx context.Context, address, token string) (answer, er
 	hangUp := func() { _ = conn.NetConn().Close() } // without TLS's farewell, which could take its time
 	defer hangUp()
 	defer context.AfterFunc(ctx, hangUp)() // ends a read that takes too long
+	defer time.AfterFunc(silence, func() {
+		c.log.Info("waiting for the broker, which may be waiting for the vault", "address", address, "atMost", brokerapi.RequestTimeout.String())
+	}).Stop()
 	req, err := c.request(ctx, token)
 	if err != nil {
 		return answer{}, err

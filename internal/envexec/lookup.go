@@ -30,12 +30,15 @@ func (e *startError) Error() string {
 func (e *startError) Unwrap() error { return e.err }
 
 func startReason(err error) string {
+	if size, known := errors.AsType[*sizeError](err); known {
+		return size.text
+	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "no such program in the container (or the interpreter that it names is missing)"
 	case errors.Is(err, syscall.E2BIG):
 		return "its arguments and environment are larger than the kernel allows: " +
-			"128 KiB for one variable, about 2 MiB for all"
+			"128 KiB for one variable, a quarter of the stack limit (usually 2 MiB) for all; " + cureSize
 	case errors.Is(err, syscall.ENOEXEC):
 		return "it is not a program for this machine, or a script without a #! line"
 	case errors.Is(err, os.ErrPermission):
@@ -53,6 +56,9 @@ func startReason(err error) string {
 func lookup(program, path string) (string, error) {
 	if strings.Contains(program, "/") {
 		return program, wrapStart(program, executable(program))
+	}
+	if program == "" || program == "." || program == ".." { // joined, these would name the directory itself
+		return "", wrapStart(program, syscall.ENOENT)
 	}
 	if path == "" {
 		path = defaultPath

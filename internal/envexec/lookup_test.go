@@ -57,6 +57,8 @@ func TestLookup(t *testing.T) {
 		"PathToNothing":      {"./nosuch", one, "", envexec.ExitNotFound},
 		"PathThroughAFile":   {one + "/tool/x", one, "", envexec.ExitNotFound},
 		"EmptyNameIsNothing": {"", one, "", envexec.ExitNotFound},
+		"DotIsNothing":       {".", one + "/tool", "", envexec.ExitNotFound},
+		"DotDotIsNothing":    {"..", one + "/tool/x", "", envexec.ExitNotFound},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

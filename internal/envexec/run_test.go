@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,8 +48,9 @@ func (r *record) exec(path string, argv, environ []string) error {
 
 type world struct {
 	envexec.World
-	stderr *bytes.Buffer
-	record *record
+	stderr  *bytes.Buffer
+	record  *record
+	elapsed time.Duration // that Run took, where that was measured
 }
 
 // newWorld is an injected container whose environment is admission's plus more.
@@ -102,6 +105,22 @@ func broker(t *testing.T, h http.HandlerFunc) []string {
 	t.Cleanup(s.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	return admitted(s.Listener.Addr().String(), string(ca))
+}
+
+// brokerV6 is one at an IPv6 address, as admission writes it.
+func brokerV6(t *testing.T, h http.HandlerFunc) []string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	_ = s.Listener.Close()
+	s.Listener = listener
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	return admitted(listener.Addr().String(), string(ca))
 }
 
 func answer(w http.ResponseWriter, status int, body string) {
@@ -277,18 +296,23 @@ func TestRunRetries(t *testing.T) {
 // waited is how long Run takes on a clock that only waiting moves.
 func waited(t *testing.T, dial func(*tls.Config) (net.Conn, error), environ ...string) time.Duration {
 	t.Helper()
+	return waiting(t, dial, environ...).elapsed
+}
+
+// waiting is a container whose broker is at the end of dial.
+func waiting(t *testing.T, dial func(*tls.Config) (net.Conn, error), environ ...string) world {
+	t.Helper()
 	server := httptest.NewTLSServer(nil)
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	w := newWorld(t, admitted("broker:1", string(ca)), environ...)
 	w.Dial = func(context.Context, string, string) (net.Conn, error) { return dial(server.TLS) }
-	var elapsed time.Duration
 	synctest.Test(t, func(*testing.T) {
 		before := time.Now() // the bubble's clock, not the machine's
 		envexec.Run(w.World) // fails: nobody answers
-		elapsed = time.Since(before)
+		w.elapsed = time.Since(before)
 	})
-	return elapsed
+	return w
 }
 
 func TestRunWaitsLongerEachTime(t *testing.T) {
@@ -367,6 +391,117 @@ func TestRunQuotesNobody(t *testing.T) {
 	}
 	if said := w.stderr.String() + w.message(t); strings.Contains(said, "hunter2") || !strings.Contains(said, "no HTTP answer") {
 		t.Errorf("said %s", said)
+	}
+}
+
+// A Service of two address families has an address of each.
+func TestRunOverIPv6(t *testing.T) {
+	env := brokerV6(t, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, `{"values":{"x@azurekeyvault":"aHVudGVyMg=="}}`)
+	})
+	address := strings.TrimPrefix(env[1], brokerapi.EnvBroker+"=")
+	for name, list := range map[string]string{"Alone": address, "SecondOfTwo": "127.0.0.1:1," + address, "FirstOfTwo": address + ",127.0.0.1:1"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, env, "A=x@azurekeyvault", brokerapi.EnvBroker+"="+list)
+			if envexec.Run(w.World); !slices.Equal(w.record.environ, []string{"A=hunter2"}) {
+				t.Errorf("started with %q: %s", w.record.environ, w.stderr)
+			}
+		})
+	}
+}
+
+// The program is looked for along the PATH that it will have, wherever that is from.
+func TestRunFindsAlongTheProgramsPath(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("PATH", "/nowhere") // the wrapper's own says nothing
+	file(t, 0o755, dir, "bin", "tool")
+	file(t, 0o755, dir, "here")
+	env := broker(t, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, `{"values":{"x@azurekeyvault":"`+base64.StdEncoding.EncodeToString([]byte(filepath.Join(dir, "bin")))+`"}}`)
+	})
+	cases := map[string]struct {
+		program, path, want string
+	}{
+		"Placeholder":       {"tool", "x@azurekeyvault", filepath.Join(dir, "bin", "tool")},
+		"WithinText":        {"tool", "/nowhere:<x@azurekeyvault>", filepath.Join(dir, "bin", "tool")},
+		"LastOfTheName":     {"tool", filepath.Join(dir, "bin"), filepath.Join(dir, "bin", "tool")},
+		"Empty":             {"sh", "", "/bin/sh"},
+		"WorkingDirectory":  {"./here", "/nowhere", "./here"},
+		"HereByEmptyEntry":  {"here", "/nowhere:", "./here"},
+		"NotHereByItself":   {"here", "/nowhere", ""},
+		"RelativeToWorkDir": {"bin/tool", "", "bin/tool"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, env, "PATH=/nowhere", "PATH="+tc.path)
+			w.Args = []string{brokerapi.Binary, tc.program}
+			status := envexec.Run(w.World)
+			if !strings.HasSuffix(w.record.path, tc.want) || (tc.want == "") != (w.record.path == "") {
+				t.Errorf("Run() = %d, started %q, want %q", status, w.record.path, tc.want)
+			}
+		})
+	}
+}
+
+// A signal that comes when all is asked and done still ends the container, and from
+// then on signals are the program's.
+func TestRunStoppedAtTheLastMoment(t *testing.T) {
+	env := broker(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, `{}`) })
+	for name, came := range map[string]error{"Stopped": errBoom, "NotStopped": nil} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, env)
+			given := false
+			w.UntilStopped = func(ctx context.Context) (context.Context, func() error) {
+				return ctx, func() error { given = true; return came }
+			}
+			w.Exec = func(path string, _, _ []string) error {
+				if !given {
+					t.Error("started with the wrapper still listening for signals")
+				}
+				w.record.path = path
+				return errBoom
+			}
+			if envexec.Run(w.World); (w.record.path == "") != (came != nil) {
+				t.Errorf("started %q, %q", w.record.path, w.message(t))
+			}
+		})
+	}
+}
+
+// What a panic has to say may be anything, so nobody hears it.
+func TestRunPanics(t *testing.T) {
+	w := newWorld(t, broker(t, func(http.ResponseWriter, *http.Request) {}), brokerapi.EnvLogLevel+"=debug")
+	w.Dial = func(context.Context, string, string) (net.Conn, error) { panic("hunter2") }
+	if status := envexec.Run(w.World); status != envexec.ExitFailed || !strings.Contains(w.message(t), "bug of its own") {
+		t.Errorf("Run() = %d, %q", status, w.message(t))
+	}
+	if said := w.stderr.String(); strings.Contains(said, "hunter2") || !strings.Contains(said, "envexec.client.connect:") {
+		t.Errorf("said %s", said)
+	}
+}
+
+// A person who looks at the log of a container that hangs sees what it waits for,
+// and one that reads its last word how often it has asked.
+func TestRunSaysWhatItWaitsFor(t *testing.T) {
+	said := ""
+	slow := func(c *tls.Config) (net.Conn, error) {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, tls.Server(far, c)) }()
+		return near, nil
+	}
+	w := waiting(t, slow, brokerapi.EnvRetries+"=2", brokerapi.EnvRetryWait+"=")
+	for line := range strings.SplitSeq(strings.TrimSpace(w.stderr.String()), "\n") {
+		_, line, _ = strings.Cut(line, `"level":`)
+		said += line + "\n"
+	}
+	waits := `"INFO","msg":"waiting for the broker, which may be waiting for the vault","address":"broker:1","atMost":"30s"}` + "\n"
+	unreachable := "the broker did not answer at any of its addresses: see that the pods of azure-keyvault-broker are ready and that no network policy stands between"
+	again := `"WARN","msg":"no values yet, asking the broker again","reason":"` + unreachable + `","in":"%s","triesLeft":%d}` + "\n"
+	want := waits + fmt.Sprintf(again, "3s", 2) + waits + fmt.Sprintf(again, "6s", 1) + waits +
+		`"ERROR","msg":"the container does not start","error":"azure-keyvault-env: ` + unreachable + ` (asked 3 times)"}` + "\n"
+	if d := cmp.Diff(want, said); d != "" {
+		t.Errorf("-want +got\n%s", d)
 	}
 }
 

@@ -58,7 +58,7 @@ func oneLine(text string) string {
 // leaveMessage shows the word in `kubectl describe pod`. The file is made by the
 // kubelet; where there is none, nobody would read it.
 func leaveMessage(path, word string) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0) //nolint:gosec // the path is a constant outside tests
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0) //nolint:gosec // who chose the path may write there: the container's author
 	if err != nil {
 		return
 	}
@@ -68,6 +68,9 @@ func leaveMessage(path, word string) {
 
 // exitStatus follows the package's table.
 func exitStatus(err error) int {
+	if stopped, is := errors.AsType[*stoppedError](err); is {
+		return exitSignal + int(stopped.signal)
+	}
 	if _, ok := errors.AsType[*startError](err); !ok {
 		return ExitFailed
 	}

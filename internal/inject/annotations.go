@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/json"
+
+	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 )
 
 // Annotations of a pod about one of its containers, whose name follows.
@@ -20,6 +22,9 @@ const (
 	// AnnotationExec lists, separated by commas, handlers of the container whose exec
 	// command gets the values too, or is "all".
 	AnnotationExec = "exec.env-injector.spv.no/"
+	// AnnotationCoreDumps "allow" leaves the container's program the core dumps that it
+	// would have without us. The values are in them.
+	AnnotationCoreDumps = "core-dumps.env-injector.spv.no/"
 )
 
 // annotations refuses those that cannot be understood: who writes one relies on it.
@@ -49,6 +54,7 @@ type rule struct {
 var rules = map[string]rule{
 	AnnotationInject:     {func(v string) bool { return v == "true" || v == "false" }, `"true" or "false"`},
 	AnnotationEntrypoint: {func(v string) bool { return entrypointOf(v) != nil }, `a JSON list of texts, for example ["/app","serve"]`},
+	AnnotationCoreDumps:  {func(v string) bool { return v == brokerapi.CoreDumpsAllowed }, `"allow", or not be there`},
 	AnnotationExec:       {func(v string) bool { _, ok := handlersOf(v); return ok }, `"all", or some of ` + strings.Join(handlers, ",")},
 }
 

@@ -42,6 +42,8 @@ func (in *injection) mount(t target, volume, path string) {
 func environment(in *injection) {
 	for _, t := range in.targets {
 		in.variable(t, corev1.EnvVar{Name: brokerapi.EnvContainer, Value: t.Name})
+		in.optional(t, brokerapi.EnvCoreDumps, in.annotations[AnnotationCoreDumps+t.Name])
+		in.optional(t, brokerapi.EnvTerminationLog, ownMessagePath(t.TerminationMessagePath))
 		if in.settings.Direct != nil {
 			continue
 		}
@@ -55,6 +57,22 @@ func environment(in *injection) {
 	}
 	if in.settings.Direct != nil {
 		in.environmentOfItsOwn()
+	}
+}
+
+// ownMessagePath is empty for the path that the wrapper knows by itself.
+func ownMessagePath(terminationMessagePath string) string {
+	if terminationMessagePath == brokerapi.TerminationLog {
+		return ""
+	}
+	return terminationMessagePath
+}
+
+// optional sets a variable that says nothing when it is empty; then it is not added,
+// but one that is left from a pod that was copied must be.
+func (in *injection) optional(t target, name, value string) {
+	if value != "" || slices.ContainsFunc(t.Env, func(e corev1.EnvVar) bool { return e.Name == name }) {
+		in.variable(t, corev1.EnvVar{Name: name, Value: value})
 	}
 }
 

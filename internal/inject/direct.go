@@ -63,23 +63,16 @@ func (in *injection) environmentOfItsOwn() {
 			in.refuse("what the AzureKeyVaultSecrets of its containers say is more than a pod can hold: container %q is one of those", t.Name)
 			return
 		}
-		for _, want := range []corev1.EnvVar{
-			{Name: brokerapi.EnvSecrets, Value: escape(text)},
-			{Name: brokerapi.EnvClientID, Value: escape(in.facts.Account.ClientID)},
-			{Name: brokerapi.EnvTenantID, Value: escape(tenant)},
-			{Name: brokerapi.EnvCloud, Value: in.settings.Direct.Cloud},
-			{Name: brokerapi.EnvVaultSuffix, Value: in.settings.Direct.VaultSuffix},
-			{Name: brokerapi.EnvTrusted, Value: escape(in.settings.Direct.CABundle)},
+		for _, want := range []struct{ name, value string }{
+			{brokerapi.EnvSecrets, escape(text)},
+			{brokerapi.EnvClientID, escape(in.facts.Account.ClientID)},
+			{brokerapi.EnvTenantID, escape(tenant)},
+			{brokerapi.EnvCloud, in.settings.Direct.Cloud},
+			{brokerapi.EnvVaultSuffix, in.settings.Direct.VaultSuffix},
+			{brokerapi.EnvTrusted, escape(in.settings.Direct.CABundle)},
 		} {
-			in.optional(t, want)
+			in.optional(t, want.name, want.value)
 		}
-	}
-}
-
-// optional leaves out what is empty, unless the container has it: then it is emptied.
-func (in *injection) optional(t target, want corev1.EnvVar) {
-	if want.Value != "" || slices.ContainsFunc(t.Env, func(e corev1.EnvVar) bool { return e.Name == want.Name }) {
-		in.variable(t, want)
 	}
 }
 

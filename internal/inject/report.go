@@ -87,6 +87,9 @@ func (in *injection) leftAlone() {
 // does.
 func (in *injection) doubts() {
 	for _, t := range in.targets {
+		if in.annotations[AnnotationCoreDumps+t.Name] != "" {
+			in.warn("container %q may dump its memory, values and all, to the node's disk: annotation %s allows it", t.Name, AnnotationCoreDumps+t.Name)
+		}
 		for _, v := range t.variables {
 			if v.name == envDisableAuth && in.settings.Direct == nil {
 				in.warn("container %q: %s has no effect, values come from the broker: the namespace, not the container, chooses otherwise (label env-injector.spv.no/auth: direct)", t.Name, v.name)

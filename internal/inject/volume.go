@@ -10,7 +10,7 @@ import (
 )
 
 // volumeBytes bounds the memory that the copied wrapper takes: the wrapper is
-// smaller than 6.5 MB, so this leaves it room to double. The one that reads vaults itself
+// smaller than 6.2 MB, so this leaves it room to double. The one that reads vaults itself
 // is smaller than 15 MB.
 const (
 	volumeBytes       = 16 << 20

@@ -53,7 +53,7 @@ func TestNeedsNothing(t *testing.T) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	cmd.Env = []string{
-		"PASSWORD=db@azurekeyvault", "PLAIN=x",
+		"PASSWORD=db@azurekeyvault", "LD_PRELOAD=/nowhere", "GODEBUG=fips140=only", "GOTRACEBACK=crash",
 		brokerapi.EnvContainer + "=app",
 		brokerapi.EnvBroker + "=" + broker.Listener.Addr().String(),
 		brokerapi.EnvServerName + "=example.com",
@@ -62,7 +62,7 @@ func TestNeedsNothing(t *testing.T) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	want := "user 65534\nwrites false\nPASSWORD=hunter=2\nPLAIN=x\n"
+	want := "user 65534\nwrites false\nPASSWORD=hunter=2\nLD_PRELOAD=/nowhere\nGODEBUG=fips140=only\nGOTRACEBACK=crash\n"
 	if d := cmp.Diff(want, string(out)); d != "" || err != nil || stderr.String() != "" {
 		t.Errorf("%v, standard error %q, standard output -want +got\n%s", err, stderr.String(), d)
 	}

@@ -85,7 +85,12 @@ func anotherControllerTakesOver(s *story) {
 // killed ends a program in one of the product's pods without a word.
 func (s *story) killed(pod, program string) {
 	s.Helper()
-	uid := s.product("get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+	s.kill(harness.Namespace, pod, program)
+}
+
+func (s *story) kill(namespace, pod, program string) {
+	s.Helper()
+	uid := s.kubectl("-n", namespace, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
 	_, err := the.OnNode(s.Context(), "", "sh", "-c", `
 		for p in $(grep -l '`+uid+`' /proc/[0-9]*/cgroup | cut -d/ -f3); do
 			! grep -q `+program+` /proc/$p/cmdline || kill -9 $p
@@ -190,10 +195,13 @@ func noWebhook(s *story) {
 }
 
 // certificatesAreRenewedWithoutRestart forces what time would bring: a new
-// authority, and new certificates for webhook and broker.
+// authority, and new certificates for webhook and broker. A pod of before, which
+// trusts the old authority alone, starts its container again.
 func certificatesAreRenewedWithoutRestart(s *story) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", "")
+	s.apply(strings.Replace(pod(usual), "name: app}", "name: old}", 1))
+	s.wait("condition=Ready", "pod/old")
 	beforePods, beforeServed := s.productPods(), s.served()
 	s.newAuthority()
 	s.eventually("every broker should serve a new certificate", func() error {
@@ -210,6 +218,13 @@ func certificatesAreRenewedWithoutRestart(s *story) {
 	})
 	s.wait("condition=Ready", "pod/app")
 	s.got(s.reported("app", "app"), map[string]string{"VALUE": value})
+	if s.trusted("old") == s.trusted("app") {
+		s.Error("the pod of before trusts the new authority")
+	}
+	s.kill(s.ns, "old", "/app")
+	s.wait("jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/old")
+	s.wait("condition=Ready", "pod/old")
+	s.got(s.reported("old", "app"), map[string]string{"VALUE": value})
 	if after := s.productPods(); after != beforePods {
 		s.Errorf("pods were restarted: before\n%safter\n%s", beforePods, after)
 	}
@@ -226,6 +241,12 @@ func (s *story) productPods() string {
 func (s *story) bundle() string {
 	s.Helper()
 	return s.kubectl("get", "mutatingwebhookconfiguration", harness.Release+"-env-injector", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+}
+
+// trusted is whom the wrapper of a pod trusts.
+func (s *story) trusted(pod string) string {
+	s.Helper()
+	return s.kubectl("get", "pod", pod, "-o", `jsonpath={.spec.containers[0].env[?(@.name=="ENV_INJECTOR_BROKER_CA")].value}`)
 }
 
 // served are the certificates of all brokers by address.

@@ -71,6 +71,7 @@ var groups = []struct {
 	{"Broker", true, brokerStories},
 	{"Direct", true, directStories},
 	{"Guard", true, guardStories},
+	{"Wrapper", true, wrapperStories},
 	{"Delivery", false, deliveryStories},
 	{"Disruption", false, disruptionStories},
 	{"SignIn", false, signInStories},

@@ -16,7 +16,6 @@ var injectorStories = []tale{
 	{"PodsOfEveryKind", podsOfEveryKind},
 	{"ImagesOfEveryKind", imagesOfEveryKind},
 	{"RestrictedNamespace", restrictedNamespace},
-	{"ContainersOfSeveralUsers", containersOfSeveralUsers},
 	{"TheQoSClassStays", theQoSClassStays},
 	{"RSACertificate", func(s *story) { certificateInEnvironment(s, certificateKinds["rsa-pfx"]) }},
 	{"ECCertificate", func(s *story) { certificateInEnvironment(s, certificateKinds["ec-pem"]) }},
@@ -24,8 +23,6 @@ var injectorStories = []tale{
 	{"PlaceholdersForEveryoneElse", placeholdersForEveryoneElse},
 	{"JobsEndAsTheirProgramsDo", jobsEndAsTheirProgramsDo},
 	{"SIGTERMReachesTheProgram", sigtermReachesTheProgram},
-	{"HostNetwork", hostNetwork},
-	{"ProxyVariablesOfTheApp", proxyVariablesOfTheApp},
 	{"ServiceAccountWithoutRights", serviceAccountWithoutRights},
 	{"NamespaceWithoutTheLabel", namespaceWithoutTheLabel},
 	{"NeverKubeSystemNorItself", neverKubeSystemNorItself},
@@ -98,23 +95,6 @@ func restrictedNamespace(s *story) {
 	s.got(r, map[string]string{"VALUE": value})
 	if r.UID != 4711 || r.Writable {
 		s.Errorf("user %d, root file system writable: %v", r.UID, r.Writable)
-	}
-}
-
-// containersOfSeveralUsers: each must be able to read the pod's token.
-func containersOfSeveralUsers(s *story) {
-	value := s.secret("it")
-	s.akvs("it", "secret", "it", "")
-	env := "\n    image: " + appImage + "\n    command: [/app, report]\n    env: [{name: VALUE, value: it@azurekeyvault}]\n"
-	s.running(pod(env + `    securityContext: {runAsUser: 0}
-  - name: somebody` + env + `    securityContext: {runAsUser: 1000, runAsGroup: 3000, capabilities: {drop: [ALL]}}
-  - name: default` + env))
-	for container, uid := range map[string]int{"app": 0, "somebody": 1000, "default": 0} {
-		r := s.reported("app", container)
-		s.got(r, map[string]string{"VALUE": value})
-		if r.UID != uid {
-			s.Errorf("%s runs as %d; want %d", container, r.UID, uid)
-		}
 	}
 }
 
@@ -256,26 +236,6 @@ func sigtermReachesTheProgram(s *story) {
 		s.Errorf("the program ended with %s; want its own 43", got)
 	}
 	s.kubectl("patch", "pod", "app", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
-}
-
-func hostNetwork(s *story) {
-	value := s.secret("it")
-	s.akvs("it", "secret", "it", "")
-	s.running(pod(usual, "  hostNetwork: true\n"))
-	s.got(s.reported("app", "app"), map[string]string{"VALUE": value})
-}
-
-func proxyVariablesOfTheApp(s *story) {
-	value, dead := s.secret("it"), "http://127.0.0.1:1"
-	s.akvs("it", "secret", "it", "")
-	s.running(pod(usual + `
-    - {name: HTTP_PROXY, value: '` + dead + `'}
-    - {name: HTTPS_PROXY, value: '` + dead + `'}
-    - {name: ALL_PROXY, value: '` + dead + `'}
-    - {name: https_proxy, value: '` + dead + `'}
-    - {name: SSL_CERT_FILE, value: /nowhere}
-`))
-	s.got(s.reported("app", "app"), map[string]string{"VALUE": value, "HTTPS_PROXY": dead, "https_proxy": dead, "SSL_CERT_FILE": "/nowhere"})
 }
 
 func serviceAccountWithoutRights(s *story) {

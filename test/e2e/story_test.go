@@ -350,6 +350,7 @@ type report struct {
 	Writable     bool              `json:"writable"`
 	CoreLimit    uint64            `json:"coreLimit"`
 	Files        map[string]file   `json:"files"`
+	Surroundings map[string]string `json:"surroundings"`
 }
 
 type file struct {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,9 @@ type report struct {
 	Writable     bool              `json:"writable"`     // the root file system
 	CoreLimit    uint64            `json:"coreLimit"`
 	Files        map[string]file   `json:"files"` // those that placeholders ask for, by path below their volume
+	// Surroundings is what a program inherits besides, by where it was read. Numbers of
+	// pipes, which differ from one container to the next, are left out.
+	Surroundings map[string]string `json:"surroundings"`
 }
 
 type file struct {
@@ -109,8 +113,51 @@ func (prefixed) Write(line []byte) (int, error) {
 	return len(line), err
 }
 
+// inherited are files of a process that tell what its parent left it. Of status and
+// limits each line is an entry of its own.
+var inherited = []string{"coredump_filter", "oom_score_adj", "timerslack_ns", "personality", "limits", "status"}
+
+// ofItself are the lines of status that are about the process and no legacy.
+var ofItself = regexp.MustCompile(`^(Name|State|Tgid|Ngid|Pid|PPid|FDSize|NStgid|NSpid|Vm|Rss|Huge|Threads|SigQ|SigCgt|SigBlk|SigPnd|ShdPnd|voluntary|nonvoluntary|Mems|Cpus|Kthread)`)
+
+func surroundings() map[string]string {
+	s := map[string]string{}
+	for _, name := range inherited {
+		text, err := os.ReadFile("/proc/self/" + name)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		for line := range strings.Lines(string(text)) {
+			if key, value, is := strings.Cut(line, ":"); is && name == "status" {
+				if !ofItself.MatchString(key) {
+					s[name+" "+key] = strings.TrimSpace(value)
+				}
+				continue
+			}
+			key, _, _ := strings.Cut(line, "  ")
+			if name != "limits" {
+				key = ""
+			}
+			s[strings.TrimSpace(name+" "+key)] = strings.TrimSpace(line)
+		}
+	}
+	stat, _ := os.ReadFile("/proc/self/stat")
+	if fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])); len(fields) > 38 {
+		s["session"] = strings.Join(fields[2:5], " ") // group, session, terminal
+		s["priority"] = strings.Join(append(fields[15:17], fields[37:39]...), " ")
+	}
+	files, _ := os.ReadDir("/proc/self/fd")
+	for _, file := range files {
+		if to, err := os.Readlink("/proc/self/fd/" + file.Name()); err == nil { // else it is that of the directory
+			kind, _, _ := strings.Cut(to, "[")
+			s["file "+file.Name()] = kind
+		}
+	}
+	return s
+}
+
 func look() report {
-	r := report{Args: os.Args, PID: os.Getpid(), UID: os.Getuid(), Digests: map[string]string{}}
+	r := report{Args: os.Args, PID: os.Getpid(), UID: os.Getuid(), Digests: map[string]string{}, Surroundings: surroundings()}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
 		sum := sha256.Sum256([]byte(value))
