@@ -59,6 +59,7 @@ type Report struct {
 	only       string
 	told       map[string]result
 	missed     []string
+	began      time.Time
 }
 
 // result is what the table says of a figure.
@@ -67,7 +68,7 @@ type result struct{ number, remark string }
 // NewReport prints lines of figures to out and everything else to notes. Figures
 // whose name does not start with only are left out.
 func NewReport(out, notes io.Writer, figures []Figure, only string) *Report {
-	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]result{}}
+	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]result{}, began: time.Now()}
 }
 
 // Wants says whether any figure whose name starts so is asked for.
