@@ -101,6 +101,28 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+func TestOverdrawn(t *testing.T) {
+	t.Parallel()
+	read := func(at, count int) bench.Reading {
+		moment := time.Unix(int64(at), 0)
+		return bench.Reading{Before: moment, After: moment.Add(time.Second / 2), Count: count}
+	}
+	for name, tc := range map[string]struct {
+		readings []bench.Reading
+		want     float64
+	}{
+		"Never":  {[]bench.Reading{read(0, 0), read(1, 65), read(2, 75)}, 0}, // 50, and 10 a second of 1.5 s
+		"Burst":  {[]bench.Reading{read(0, 0), read(1, 66)}, 1},
+		"Late":   {[]bench.Reading{read(0, 0), read(10, 0), read(11, 75)}, 10}, // a rest before allows no more
+		"Longer": {[]bench.Reading{read(0, 0), read(1, 60), read(2, 80)}, 5},
+		"None":   {nil, 0},
+	} {
+		if got := bench.Overdrawn(tc.readings, 50, 10); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

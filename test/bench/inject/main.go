@@ -64,7 +64,12 @@ func run(ctx context.Context, s settings) (bool, error) {
 	if !keep {
 		defer down(ctx, c)
 	}
-	st := &stage{Cluster: c, size: s.size, report: report}
+	dir, err := os.MkdirTemp("", "akv2k8s-bench-")
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	st := &stage{Cluster: c, size: s.size, report: report, dir: dir}
 	if err := st.set(ctx); err != nil {
 		return false, err
 	}
