@@ -53,26 +53,18 @@ type crowd struct {
 	bytes  int // of the wrapper
 }
 
-// gather makes n pods. With distinct no two of them have a secret in common, otherwise
-// all have the same.
-func gather(ctx context.Context, api kubernetes.Interface, o order, n int, distinct bool) (*crowd, error) {
-	objects := each
-	if distinct {
-		objects *= n
-	}
-	if err := stock(ctx, api, objects); err != nil {
+// gather makes n pods, of which so many after another have the same secrets.
+func gather(ctx context.Context, api kubernetes.Interface, o order, n, same int) (*crowd, error) {
+	if err := stock(ctx, api, (n+same-1)/same*each); err != nil {
 		return nil, err
 	}
 	pods := make([]*corev1.Pod, n)
 	tokens := make([]string, n)
 	prefix := "c" + strconv.FormatInt(time.Now().UnixMilli(), 36)
 	if err := bench.Each(ctx, n, func(ctx context.Context, i int) error {
-		first := 0
-		if distinct {
-			first = i * each
-		}
+		pod := gatedPod(fmt.Sprintf("%s-%d", prefix, i), o.Image, i/same*each)
 		var err error
-		if pods[i], err = api.CoreV1().Pods(namespace).Create(ctx, gatedPod(fmt.Sprintf("%s-%d", prefix, i), o.Image, first), metav1.CreateOptions{}); err != nil {
+		if pods[i], err = api.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 			return err
 		}
 		tokens[i], err = token(ctx, api, pods[i])
@@ -226,7 +218,7 @@ func build(o order, wrapper []byte) (rooms, error) {
 		return r, err
 	}
 	for file, text := range map[string][]byte{brokerapi.Binary: wrapper, nothingPath: nothing, appPath: app} {
-		if err := os.WriteFile(filepath.Join(r.dir, path.Base(file)), text, 0o700); err != nil { //nolint:gosec // programs must be executable
+		if err := os.WriteFile(filepath.Join(r.dir, path.Base(file)), text, 0o700); err != nil {
 			return r, err
 		}
 	}

@@ -63,7 +63,11 @@ func (r stormResult) most(of func(brokerResult) float64) float64 {
 
 // storm starts the containers of very many pods at once.
 func storm(ctx context.Context, api kubernetes.Interface, o order) (stormResult, error) {
-	c, err := gather(ctx, api, o, o.Size.Storm, o.Distinct)
+	same := o.Size.Storm
+	if o.Distinct {
+		same = 1
+	}
+	c, err := gather(ctx, api, o, o.Size.Storm, same)
 	if err != nil {
 		return stormResult{}, err
 	}

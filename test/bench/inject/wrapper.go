@@ -47,20 +47,21 @@ func (s *spent) add(other spent) {
 	s.Started, s.Busy, s.Cores = s.Started+other.Started, s.Busy+other.Busy, s.Cores+other.Cores
 }
 
-// startWrappers measures one start after the other, in rounds that are short enough
-// for values which were read just before to be shared all the time.
+// startWrappers measures one start after the other, in rounds that end before the
+// broker reads again what it read at their beginning; each round is about other
+// secrets, which nobody has read before.
 func startWrappers(ctx context.Context, api kubernetes.Interface, o order) (wrapperResult, error) {
 	var r wrapperResult
-	c, err := gather(ctx, api, o, starters, false)
+	c, err := gather(ctx, api, o, o.Size.Rounds*starters, starters)
 	if err != nil {
 		return r, err
 	}
 	r.Bytes = c.bytes
-	if err := r.startNothing(ctx, o, c); err != nil {
+	if err := r.startNothing(ctx, o, c.starts[:starters]); err != nil {
 		return r, err
 	}
-	for range o.Size.Rounds {
-		if err := r.round(ctx, o, c); err != nil {
+	for starts := range slices.Chunk(c.starts, starters) {
+		if err := r.round(ctx, o, starts); err != nil {
 			return r, err
 		}
 	}
@@ -71,9 +72,9 @@ func startWrappers(ctx context.Context, api kubernetes.Interface, o order) (wrap
 }
 
 // startNothing finds what a start costs without the wrapper.
-func (r *wrapperResult) startNothing(ctx context.Context, o order, c *crowd) error {
+func (r *wrapperResult) startNothing(ctx context.Context, o order, starts []launch.Start) error {
 	var all []launch.Start
-	for _, start := range c.starts {
+	for _, start := range starts {
 		all = append(all, nothing(start))
 	}
 	seen, _, err := carryOut(ctx, o, launch.Order{Starts: all})
@@ -91,9 +92,9 @@ func (r *wrapperResult) startNothing(ctx context.Context, o order, c *crowd) err
 
 // round has every broker read the values, and the application check them, before it
 // counts.
-func (r *wrapperResult) round(ctx context.Context, o order, c *crowd) error {
+func (r *wrapperResult) round(ctx context.Context, o order, starts []launch.Start) error {
 	var all []launch.Start
-	for _, start := range c.starts {
+	for _, start := range starts {
 		all = append(all, checking(start))
 	}
 	if _, _, err := carryOut(ctx, o, launch.Order{Starts: all, AtOnce: true}); err != nil {
@@ -103,7 +104,7 @@ func (r *wrapperResult) round(ctx context.Context, o order, c *crowd) error {
 	if err != nil {
 		return err
 	}
-	seen, spent, err := carryOut(ctx, o, launch.Order{Starts: c.starts, Times: o.Size.Starts})
+	seen, spent, err := carryOut(ctx, o, launch.Order{Starts: starts, Times: o.Size.Starts})
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (l *launcher) wait() error {
 	var status syscall.WaitStatus
 	var used syscall.Rusage
 	pid, err := syscall.Wait4(-1, &status, 0, &used)
-	for err == syscall.EINTR { //nolint:errorlint // as system calls return it
+	for err == syscall.EINTR {
 		pid, err = syscall.Wait4(-1, &status, 0, &used)
 	}
 	if err != nil {

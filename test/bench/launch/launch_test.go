@@ -63,7 +63,7 @@ func TestCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "nothing")
-	if err := os.WriteFile(file, program, 0o700); err != nil { //nolint:gosec // a program must be executable
+	if err := os.WriteFile(file, program, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r, err := launch.Run(launch.Order{Starts: []launch.Start{
