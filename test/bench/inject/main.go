@@ -13,7 +13,8 @@
 //
 // The program has two halves. This one prepares the cluster from outside. What is
 // measured is measured in the cluster's network, by the same program started there
-// (inside.go), so that nothing but the product is between the two clocks.
+// (inside.go), so that nothing but the product is between the two clocks. Wrappers are
+// started by a third (starter), which is small because its memory counts as theirs.
 //
 // A cluster that was up before stays up; KEEP=1 leaves it up in any case.
 package main

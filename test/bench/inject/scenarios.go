@@ -142,6 +142,9 @@ func (s *stage) storm(ctx context.Context, distinct bool) (stormResult, error) {
 	}
 	s.report.Note("storm of %d: %.3f s; vault: %d requests, by the broker's count %v; processor time: %s",
 		s.size.Storm, seen.Seconds, seen.VaultRequests, seen.Brokers, seen.Spent)
+	if seen.Word != "" {
+		s.report.Note("the last word of a wrapper that started: %s", seen.Word)
+	}
 	if seen.Overdrawn > 0 {
 		return seen, fmt.Errorf("the vault was asked %.0f times more than the bucket lets through", seen.Overdrawn)
 	}

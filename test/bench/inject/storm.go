@@ -39,6 +39,7 @@ type stormResult struct {
 	Overdrawn     float64 // requests above what the buckets let through
 	Brokers       []brokerResult
 	Spent         spent
+	Word          string // the last that a wrapper said, such as that it asks again
 }
 
 // brokerResult is what one broker says of itself.
@@ -105,7 +106,7 @@ func (c *crowd) storm(ctx context.Context, api kubernetes.Interface, o order) (s
 		return r, err
 	}
 	r = stormResult{
-		Seconds: seen.Took.Seconds(), Spent: spent, VaultRequests: readings[len(readings)-1].Count,
+		Seconds: seen.Took.Seconds(), Spent: spent, Word: seen.Word, VaultRequests: readings[len(readings)-1].Count,
 		Overdrawn: bench.Overdrawn(readings, float64(len(after))*(bucketBurst+underWay), float64(len(after))*bucketRate),
 	}
 	sum := 0

@@ -119,8 +119,7 @@ func (r *wrapperResult) round(ctx context.Context, o order, starts []launch.Star
 
 func milli(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// carryOut has the starter carry out an order. A process that fails says why by itself,
-// on standard error.
+// carryOut has the starter carry out an order, which fails when a process does.
 func carryOut(ctx context.Context, o order, what launch.Order) (launch.Result, spent, error) {
 	var seen launch.Result
 	text, err := json.Marshal(what)
@@ -155,7 +154,7 @@ func carryOut(ctx context.Context, o order, what launch.Order) (launch.Result, s
 		}
 	}
 	if failed > 0 {
-		return seen, s, fmt.Errorf("%d of %d containers did not start", failed, len(seen.Ends))
+		return seen, s, fmt.Errorf("%d of %d containers did not start; the last word of one is %s", failed, len(seen.Ends), seen.Word)
 	}
 	return seen, s, nil
 }

@@ -8,6 +8,9 @@ package launch
 
 import (
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -40,20 +43,29 @@ type End struct {
 type Result struct {
 	Ends []End
 	Took time.Duration // from before the first fork until the last has ended
+	Word string        // the last line that any of them wrote to standard error
 }
 
 // Run starts what is ordered. Standard input and output of each process are /dev/null.
 func Run(o Order) (Result, error) {
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return Result{}, fmt.Errorf("opening /dev/null: %w", err)
+		return Result{}, err
 	}
-	defer func() { _ = syscall.Close(null) }()
+	defer func() { _ = null.Close() }()
+	words, err := os.CreateTemp("", "launch-")
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = words.Close() }()
+	if err := os.Remove(words.Name()); err != nil { // it lives as long as it is open
+		return Result{}, err
+	}
 	n := o.Times
 	if n == 0 {
 		n = len(o.Starts)
 	}
-	l := launcher{null: uintptr(null), running: map[int]running{}, ends: make([]End, n)}
+	l := launcher{null: null.Fd(), words: words.Fd(), running: map[int]running{}, ends: make([]End, n)}
 	began := time.Now()
 	for i := range n {
 		if err := l.start(i, o.Starts[i%len(o.Starts)]); err != nil {
@@ -70,11 +82,14 @@ func Run(o Order) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return Result{l.ends, time.Since(began)}, nil
+	r := Result{Ends: l.ends, Took: time.Since(began)}
+	r.Word, err = lastLine(words)
+	return r, err
 }
 
 type launcher struct {
 	null    uintptr
+	words   uintptr
 	running map[int]running // by process id
 	ends    []End
 }
@@ -87,7 +102,7 @@ type running struct {
 func (l *launcher) start(i int, s Start) error {
 	began := time.Now()
 	pid, err := syscall.ForkExec(s.Args[0], s.Args, &syscall.ProcAttr{
-		Env: s.Env, Files: []uintptr{l.null, l.null, uintptr(syscall.Stderr)}, Sys: &syscall.SysProcAttr{Chroot: s.Root},
+		Env: s.Env, Files: []uintptr{l.null, l.null, l.words}, Sys: &syscall.SysProcAttr{Chroot: s.Root},
 	})
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", s.Args[0], err)
@@ -115,4 +130,19 @@ func (l *launcher) wait() error {
 		RSS: float64(used.Maxrss) / 1024, // the kernel counts KiB
 	}
 	return nil
+}
+
+// lastLine is not the whole of a line that is very long.
+func lastLine(file *os.File) (string, error) {
+	const most = 4 << 10
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	text := make([]byte, min(size, most))
+	if _, err := file.ReadAt(text, size-int64(len(text))); err != nil {
+		return "", err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1], nil
 }

@@ -26,18 +26,23 @@ func TestRun(t *testing.T) {
 	for name, tc := range map[string]struct {
 		order launch.Order
 		want  []int
+		word  string
 	}{
-		"Each":   {launch.Order{Starts: []launch.Start{shell("exit $STATUS"), shell("exit 4")}}, []int{3, 4}},
-		"InTurn": {launch.Order{Starts: []launch.Start{shell("exit 1"), shell("exit 2")}, Times: 3}, []int{1, 2, 1}},
-		"Killed": {launch.Order{Starts: []launch.Start{shell("kill -9 $$")}}, []int{-1}},
-		"Silent": {launch.Order{Starts: []launch.Start{shell("cat; echo a")}}, []int{0}},
-		"AtOnce": {launch.Order{Starts: []launch.Start{waits, tells}, AtOnce: true}, []int{5, 6}},
-		"None":   {launch.Order{}, []int{}},
+		"Each":   {launch.Order{Starts: []launch.Start{shell("exit $STATUS"), shell("exit 4")}}, []int{3, 4}, ""},
+		"InTurn": {launch.Order{Starts: []launch.Start{shell("exit 1"), shell("exit 2")}, Times: 3}, []int{1, 2, 1}, ""},
+		"Killed": {launch.Order{Starts: []launch.Start{shell("kill -9 $$")}}, []int{-1}, ""},
+		"Speaks": {launch.Order{Starts: []launch.Start{shell("echo a >&2; echo b c >&2"), shell(":")}}, []int{0, 0}, "b c"},
+		"Silent": {launch.Order{Starts: []launch.Start{shell("cat; echo a")}}, []int{0}, ""},
+		"AtOnce": {launch.Order{Starts: []launch.Start{waits, tells}, AtOnce: true}, []int{5, 6}, ""},
+		"None":   {launch.Order{}, []int{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := launch.Run(tc.order)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if r.Word != tc.word {
+				t.Errorf("the last word is %q, want %q", r.Word, tc.word)
 			}
 			got := []int{}
 			for _, end := range r.Ends {
