@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -78,7 +79,7 @@ func median(rounds []latency, of func(latency) float64) float64 {
 // broker a pod that waits to be scheduled is as good as one that starts. The broker is
 // reached as from a node, through its Service.
 //
-//   - each container has five placeholders, and broker has read their values a moment ago
+//   - each container has five placeholders, whose values every broker has read a moment ago
 //   - time: from before the fork until a program is seen to have ended that does nothing,
 //     which the wrapper becomes. 400 starts, one after the other
 //   - processor time, resident memory: what the kernel tells a parent. Medians
@@ -100,16 +101,15 @@ func measureWrapper(ctx context.Context, s *stage) error {
 	return nil
 }
 
-// measureStorms starts as many wrappers as a node has pods, each for a pod of its own, without
-// waiting for any: two brokers that have done nothing yet get those of pods with the
-// same five secrets, then one of the two those of pods with five secrets each that
-// nobody else has.
+// measureStorms starts as many wrappers as a node has pods without waiting for any, each
+// for a pod of its own: two brokers that have done nothing yet are asked by pods with
+// the same five secrets, then one of the two by pods with five secrets each that nobody
+// else has.
 //
 //   - seconds: from before the first fork until the last wrapper has become its program
-//   - requests to the vault: all that it answered, challenges too, and of two brokers
-//     those of the one that asked more, by its own metric. That and the vault's count
-//     must agree, and at no time the vault may be asked more than the bucket of a broker
-//     lets through
+//   - requests to the vault: all that it answers, challenges too; of two brokers those
+//     of the one that asks more, by its own metric. What brokers and vault count must
+//     agree, and at no time may it be more than the brokers' buckets let through
 //   - resident memory: of a broker after its last storm, the most
 func measureStorms(ctx context.Context, s *stage) error {
 	if err := s.restart(ctx, broker); err != nil {
@@ -125,14 +125,14 @@ func measureStorms(ctx context.Context, s *stage) error {
 		return err
 	}
 	distinct, err := s.storm(ctx, true)
-	if err != nil {
+	if err := errors.Join(err, s.scale(ctx, 2)); err != nil {
 		return err
 	}
 	s.report.Tell("storm_200x5_vault_requests", float64(distinct.VaultRequests))
 	s.report.Tell("storm_200x5_seconds", distinct.Seconds)
 	rss := func(b brokerResult) float64 { return b.RSS }
 	s.report.Tell("broker_rss_mib", max(same.most(rss), distinct.most(rss)))
-	return s.scale(ctx, 2)
+	return nil
 }
 
 func (s *stage) storm(ctx context.Context, distinct bool) (stormResult, error) {
