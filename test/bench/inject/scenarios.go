@@ -121,7 +121,7 @@ func measureStorms(ctx context.Context, s *stage) error {
 	}
 	s.report.Tell("storm_200_seconds", same.Seconds)
 	s.report.Tell("storm_200_vault_requests", float64(same.most(func(b brokerResult) float64 { return float64(b.VaultRequests) })))
-	if err := s.scale(ctx, 1); err != nil {
+	if err := errors.Join(s.scale(ctx, 1), s.settled(ctx, broker)); err != nil {
 		return err
 	}
 	distinct, err := s.storm(ctx, true)
