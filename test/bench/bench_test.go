@@ -22,7 +22,6 @@ func TestReport(t *testing.T) {
 		{Name: "a_below", Unit: "s", Most: 2, Below: true},
 		{Name: "a_free", Unit: "s", Most: bench.NoGoal},
 		{Name: "a_broken", Unit: "s", Most: 1},
-		{Name: "a_later", Unit: "s", Most: 1},
 		{Name: "a_many", Unit: "/s", Least: 5},
 		{Name: "a_few", Unit: "/s", Least: 5},
 		{Name: "b", Unit: "s", Most: 1},
@@ -39,7 +38,6 @@ func TestReport(t *testing.T) {
 	r.Tell("a_few", 4)
 	r.Tell("b", 5)
 	r.Fail(errors.New("broken"), "a_most", "a_broken", "b")
-	r.Skip("there is none", "a_most", "a_later", "b")
 	if r.Conclude() {
 		t.Error("it reaches every goal")
 	}
@@ -53,12 +51,10 @@ func TestReport(t *testing.T) {
 
 // said is what TestReport finds beside the figures.
 const said = `# BENCH a_broken failed: broken
-# BENCH a_later not measured: there is none
 # a_most    2         s   at most 2    
 # a_below   2         s   less than 2  missed
 # a_free    1234.568  s                
 # a_broken  -         s   at most 1    failed
-# a_later   -         s   at most 1    not measured
 # a_many    5         /s  at least 5   
 # a_few     4         /s  at least 5   missed
 # 3 figures miss their goal:
@@ -70,9 +66,8 @@ const said = `# BENCH a_broken failed: broken
 func TestReachesAllGoals(t *testing.T) {
 	t.Parallel()
 	var out, notes strings.Builder
-	r := bench.NewReport(&out, &notes, []bench.Figure{{Name: "a", Unit: "s", Most: 1}, {Name: "later", Unit: "s", Most: 1}}, "")
+	r := bench.NewReport(&out, &notes, []bench.Figure{{Name: "a", Unit: "s", Most: 1}}, "")
 	r.Tell("a", 1)
-	r.Skip("there is none", "later")
 	if !r.Conclude() {
 		t.Errorf("it misses a goal: %s", notes.String())
 	}

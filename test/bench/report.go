@@ -105,17 +105,6 @@ func (r *Report) Fail(err error, names ...string) {
 	}
 }
 
-// Skip says of each figure that has not been told why it is not measured. That misses
-// no goal.
-func (r *Report) Skip(reason string, names ...string) {
-	for _, name := range names {
-		if r.open(name) {
-			r.told[name] = result{"-", "not measured"}
-			r.Note("BENCH %s not measured: %s", name, reason)
-		}
-	}
-}
-
 // Note says something that is no figure.
 func (r *Report) Note(text string, args ...any) {
 	_, _ = fmt.Fprintf(r.notes, "# "+text+"\n", args...)
