@@ -58,7 +58,7 @@ bench-sync: ## the Controller against a real API server and the emulator, and it
 	@KUBEBUILDER_ASSETS="$$(test/cluster/build.sh envtest)" go run ./test/bench/sync $(BENCH)
 
 .PHONY: bench-inject
-bench-inject: ## the Env Injector on the real node with the emulator, and its goals, in 5 minutes (BENCH="-h" lists flags)
+bench-inject: ## the Env Injector on the real node with the emulator, and its goals, in 6 minutes (BENCH="-h" lists flags)
 	@go run ./test/bench/inject $(BENCH)
 
 .PHONY: fuzz

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 
@@ -68,8 +69,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return 0
 }
 
+// garbagePercent trades time for memory. A container's start makes a quarter of a MiB
+// of garbage: 400 of them, with 1,000 secrets, are collected 54 times instead of 16,
+// which costs a millisecond per start at most, and leave 48 MiB resident instead of 75.
+const garbagePercent = 30
+
 // serve builds the parts and runs them until ctx ends or one of them fails.
 func serve(ctx context.Context, cfg config.Broker, getenv func(string) string, log *slog.Logger) error {
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
 	own := prometheus.NewRegistry()
 	values, err := vaults(cfg, getenv, telemetry.NewVaultMetrics(own), log)
 	if err != nil {

@@ -22,7 +22,6 @@ func TestReport(t *testing.T) {
 		{Name: "a_below", Unit: "s", Most: 2, Below: true},
 		{Name: "a_free", Unit: "s", Most: bench.NoGoal},
 		{Name: "a_broken", Unit: "s", Most: 1},
-		{Name: "a_later", Unit: "s", Most: 1},
 		{Name: "a_many", Unit: "/s", Least: 5},
 		{Name: "a_few", Unit: "/s", Least: 5},
 		{Name: "b", Unit: "s", Most: 1},
@@ -39,7 +38,6 @@ func TestReport(t *testing.T) {
 	r.Tell("a_few", 4)
 	r.Tell("b", 5)
 	r.Fail(errors.New("broken"), "a_most", "a_broken", "b")
-	r.Skip("there is none", "a_most", "a_later", "b")
 	if r.Conclude() {
 		t.Error("it reaches every goal")
 	}
@@ -53,12 +51,10 @@ func TestReport(t *testing.T) {
 
 // said is what TestReport finds beside the figures.
 const said = `# BENCH a_broken failed: broken
-# BENCH a_later not measured: there is none
 # a_most    2         s   at most 2    
 # a_below   2         s   less than 2  missed
 # a_free    1234.568  s                
 # a_broken  -         s   at most 1    failed
-# a_later   -         s   at most 1    not measured
 # a_many    5         /s  at least 5   
 # a_few     4         /s  at least 5   missed
 # 3 figures miss their goal:
@@ -70,9 +66,8 @@ const said = `# BENCH a_broken failed: broken
 func TestReachesAllGoals(t *testing.T) {
 	t.Parallel()
 	var out, notes strings.Builder
-	r := bench.NewReport(&out, &notes, []bench.Figure{{Name: "a", Unit: "s", Most: 1}, {Name: "later", Unit: "s", Most: 1}}, "")
+	r := bench.NewReport(&out, &notes, []bench.Figure{{Name: "a", Unit: "s", Most: 1}}, "")
 	r.Tell("a", 1)
-	r.Skip("there is none", "later")
 	if !r.Conclude() {
 		t.Errorf("it misses a goal: %s", notes.String())
 	}
@@ -96,6 +91,28 @@ func TestPercentile(t *testing.T) {
 		"Few":         {[]float64{3, 1, 2}, 50, 2},
 	} {
 		if got := bench.Percentile(tc.values, tc.p); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestOverdrawn(t *testing.T) {
+	t.Parallel()
+	read := func(at, count int) bench.Reading {
+		moment := time.Unix(int64(at), 0)
+		return bench.Reading{Before: moment, After: moment.Add(time.Second / 2), Count: count}
+	}
+	for name, tc := range map[string]struct {
+		readings []bench.Reading
+		want     float64
+	}{
+		"Never":  {[]bench.Reading{read(0, 0), read(1, 65), read(2, 75)}, 0}, // 50, and 10 a second of 1.5 s
+		"Burst":  {[]bench.Reading{read(0, 0), read(1, 66)}, 1},
+		"Late":   {[]bench.Reading{read(0, 0), read(10, 0), read(11, 75)}, 10}, // a rest before allows no more
+		"Longer": {[]bench.Reading{read(0, 0), read(1, 60), read(2, 80)}, 5},
+		"None":   {nil, 0},
+	} {
+		if got := bench.Overdrawn(tc.readings, 50, 10); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
 	}

@@ -59,6 +59,7 @@ type Report struct {
 	only       string
 	told       map[string]result
 	missed     []string
+	began      time.Time
 }
 
 // result is what the table says of a figure.
@@ -67,7 +68,7 @@ type result struct{ number, remark string }
 // NewReport prints lines of figures to out and everything else to notes. Figures
 // whose name does not start with only are left out.
 func NewReport(out, notes io.Writer, figures []Figure, only string) *Report {
-	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]result{}}
+	return &Report{out: out, notes: notes, figures: figures, only: only, told: map[string]result{}, began: time.Now()}
 }
 
 // Wants says whether any figure whose name starts so is asked for.
@@ -100,17 +101,6 @@ func (r *Report) Fail(err error, names ...string) {
 			r.told[name] = result{"-", "failed"}
 			r.Note("BENCH %s failed: %v", name, err)
 			r.missed = append(r.missed, fmt.Sprintf("%s could not be measured: %v", name, err))
-		}
-	}
-}
-
-// Skip says of each figure that has not been told why it is not measured. That misses
-// no goal.
-func (r *Report) Skip(reason string, names ...string) {
-	for _, name := range names {
-		if r.open(name) {
-			r.told[name] = result{"-", "not measured"}
-			r.Note("BENCH %s not measured: %s", name, reason)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -21,8 +20,10 @@ const insideFlag = "-inside"
 
 // order is what the outer half asks for.
 type order struct {
-	Size  size
-	Image string // of the application
+	Size     size
+	Image    string // of the application
+	Dir      string // where the programs are
+	Distinct bool   // no two pods have a secret in common
 }
 
 // measurements are what can be asked for.
@@ -31,6 +32,10 @@ var measurements = map[string]func(context.Context, kubernetes.Interface, order)
 	"podstart": func(ctx context.Context, api kubernetes.Interface, o order) (any, error) {
 		return startPods(ctx, api, o)
 	},
+	"wrapper": func(ctx context.Context, api kubernetes.Interface, o order) (any, error) {
+		return startWrappers(ctx, api, o)
+	},
+	"storm": func(ctx context.Context, api kubernetes.Interface, o order) (any, error) { return storm(ctx, api, o) },
 }
 
 func inside(args []string) int {
@@ -65,14 +70,4 @@ func measure(ctx context.Context, args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
-}
-
-// sleep fails when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

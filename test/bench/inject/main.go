@@ -13,7 +13,8 @@
 //
 // The program has two halves. This one prepares the cluster from outside. What is
 // measured is measured in the cluster's network, by the same program started there
-// (inside.go), so that nothing but the product is between the two clocks.
+// (inside.go), so that nothing but the product is between the two clocks. Wrappers are
+// started by a third (starter), which is small because its memory counts as theirs.
 //
 // A cluster that was up before stays up; KEEP=1 leaves it up in any case.
 package main
@@ -23,8 +24,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/akv2k8s/akv2k8s/test/bench"
@@ -33,9 +32,9 @@ import (
 
 // settings are the command line.
 type settings struct {
-	only         string
-	size         size
-	short, check bool
+	bench.Options
+
+	size size
 }
 
 func main() {
@@ -43,35 +42,17 @@ func main() {
 		os.Exit(inside(os.Args[2:]))
 	}
 	s := settings{size: full}
-	flag.StringVar(&s.only, "only", "", "measure only figures whose names start so")
+	s.Flags("few reviews, starts and pods")
 	flag.IntVar(&s.size.Pairs, "pairs", s.size.Pairs, "pods to start of each kind")
-	flag.BoolVar(&s.short, "short", false, "few reviews and pods, to see that it works; goals are then not compared")
-	flag.BoolVar(&s.check, "check", false, "exit with 1 when a figure misses its goal")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "%q is not a flag; see -h\n", flag.Arg(0))
-		os.Exit(2)
-	}
-	if s.short {
-		s.size = short
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	missed, err := run(ctx, s)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-inject:", err)
-		os.Exit(1)
-	}
-	if missed && s.check {
-		os.Exit(1)
-	}
+	bench.Main("bench-inject", &s.Options, func(ctx context.Context) (bool, error) { return run(ctx, s) })
 }
 
 // run measures everything that is asked for, and says whether a goal was missed.
 func run(ctx context.Context, s settings) (bool, error) {
-	report := bench.NewReport(os.Stdout, os.Stderr, figures, s.only)
-	report.Note("%s", bench.Machine())
-	began := time.Now()
+	if s.Short {
+		s.size = short
+	}
+	report := s.Open(figures)
 	root, err := harness.Root()
 	if err != nil {
 		return false, err
@@ -84,7 +65,12 @@ func run(ctx context.Context, s settings) (bool, error) {
 	if !keep {
 		defer down(ctx, c)
 	}
-	st := &stage{Cluster: c, size: s.size, report: report}
+	dir, err := os.MkdirTemp("", "akv2k8s-bench-")
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	st := &stage{Cluster: c, size: s.size, report: report, dir: dir}
 	if err := st.set(ctx); err != nil {
 		return false, err
 	}
@@ -96,12 +82,7 @@ func run(ctx context.Context, s settings) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	report.Note("took %s; %s", time.Since(began).Round(time.Second), bench.Machine())
-	if s.short {
-		report.Note("goals are for the full size and were not compared")
-		return false, nil
-	}
-	return !report.Conclude(), nil
+	return report.Close(!s.Short), nil
 }
 
 func down(ctx context.Context, c *harness.Cluster) {

@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/akv2k8s/akv2k8s/test/bench"
 )
 
 // podPatience is far more than a start takes.
@@ -37,7 +39,7 @@ func startPods(ctx context.Context, api kubernetes.Interface, o order) (podStart
 		var took [2]float64 // plain, injected
 		for n := range 2 {
 			kind := (i + n) % 2
-			if err := sleep(ctx, pause(i)); err != nil {
+			if err := bench.Sleep(ctx, pause(i)); err != nil {
 				return r, err
 			}
 			pod := newPod(fmt.Sprintf("%s-%d-%d", prefix, i, kind), o.Image, kind == 1)

@@ -23,12 +23,13 @@ var scenarios = []scenario{
 		"admission_plain_p50_ms", "admission_plain_p99_ms", "admission_inject_p50_ms", "admission_inject_p99_ms",
 		"admission_inject_reviews_per_second", "admission_cpu_ms_per_review", "webhook_rss_mib",
 	}, measureAdmission},
+	{[]string{"wrapper_bytes", "wrapper_rss_mib", "wrapper_cpu_ms", "wrapper_p50_ms", "wrapper_p99_ms"}, measureWrapper},
+	{[]string{
+		"storm_200_seconds", "storm_200_vault_requests", "storm_200x5_vault_requests", "storm_200x5_seconds", "broker_rss_mib",
+	}, measureStorms},
 	{[]string{"podstart_overhead_seconds", "podstart_overhead_p90_seconds"}, measurePodStart},
 	{[]string{"podstart_overhead_imagevolume_seconds", "podstart_overhead_imagevolume_p90_seconds"}, measurePodStartByImageVolume},
 }
-
-// errNotYet is a scenario that the chart cannot be asked for.
-var errNotYet = errors.New("the chart has no value env_injector.delivery")
 
 // measureAdmission sends reviews to the one webhook as an API server does: over
 // HTTP/1.1, TLS and kept connections, each about the whole pod. Pods without a
@@ -43,11 +44,11 @@ var errNotYet = errors.New("the chart has no value env_injector.delivery")
 // What else the machine did during those rounds is told too: with two cores, a
 // compiler beside it halves the rate.
 func measureAdmission(ctx context.Context, s *stage) error {
-	if err := s.restartWebhook(ctx); err != nil {
+	if err := s.restart(ctx, component); err != nil {
 		return err
 	}
 	var seen admissionResult
-	if err := s.inside(ctx, "admission", &seen); err != nil {
+	if err := s.inside(ctx, "admission", order{}, &seen); err != nil {
 		return err
 	}
 	s.report.Tell("admission_plain_p50_ms", median(seen.Plain, func(l latency) float64 { return l.P50 }))
@@ -71,6 +72,85 @@ func median(rounds []latency, of func(latency) float64) float64 {
 	return bench.Percentile(values, 50)
 }
 
+// measureWrapper starts the wrapper of the chart's own image, as a process that sees a
+// root of its own with what a container would see there: the wrapper, a pod's token,
+// /proc. The pods are real ones, admitted like any other, and so are their tokens; but
+// they are held back by a scheduling gate, so that no kubelet starts them too. To the
+// broker a pod that waits to be scheduled is as good as one that starts. The broker is
+// reached as from a node, through its Service.
+//
+//   - each container has five placeholders, whose values every broker has read a moment ago
+//   - time: from before the fork until a program is seen to have ended that does nothing,
+//     which the wrapper becomes. 400 starts, one after the other
+//   - processor time, resident memory: what the kernel tells a parent. Medians
+//
+// No container runtime takes part. What one adds is in the figures of pod starts.
+func measureWrapper(ctx context.Context, s *stage) error {
+	var seen wrapperResult
+	if err := s.inside(ctx, "wrapper", order{}, &seen); err != nil {
+		return err
+	}
+	s.report.Tell("wrapper_bytes", float64(seen.Bytes))
+	s.report.Tell("wrapper_rss_mib", bench.Percentile(seen.RSS, 50))
+	s.report.Tell("wrapper_cpu_ms", bench.Percentile(seen.CPU, 50))
+	s.report.Tell("wrapper_p50_ms", bench.Percentile(seen.Took, 50))
+	s.report.Tell("wrapper_p99_ms", bench.Percentile(seen.Took, 99))
+	s.report.Note("%d starts: fastest %.2f ms, slowest %.2f ms; processor %.2f to %.2f ms, memory up to %.2f MiB; a program that does nothing: %.2f ms, %.2f MiB",
+		len(seen.Took), slices.Min(seen.Took), slices.Max(seen.Took), slices.Min(seen.CPU), slices.Max(seen.CPU), slices.Max(seen.RSS), seen.NothingTook, seen.NothingRSS)
+	s.report.Note("%d requests to the vault meanwhile; processor time: %s", seen.VaultRequests, seen.Spent)
+	return nil
+}
+
+// measureStorms starts as many wrappers as a node has pods without waiting for any, each
+// for a pod of its own: two brokers that have done nothing yet are asked by pods with
+// the same five secrets, then one of the two by pods with five secrets each that nobody
+// else has.
+//
+//   - seconds: from before the first fork until the last wrapper has become its program
+//   - requests to the vault: all that it answers, challenges too; of two brokers those
+//     of the one that asks more, by its own metric. What brokers and vault count must
+//     agree, and at no time may it be more than the brokers' buckets let through
+//   - resident memory: of a broker after its last storm, the most
+func measureStorms(ctx context.Context, s *stage) error {
+	if err := s.restart(ctx, broker); err != nil {
+		return err
+	}
+	same, err := s.storm(ctx, false)
+	if err != nil {
+		return err
+	}
+	s.report.Tell("storm_200_seconds", same.Seconds)
+	s.report.Tell("storm_200_vault_requests", float64(same.most(func(b brokerResult) float64 { return float64(b.VaultRequests) })))
+	if err := errors.Join(s.scale(ctx, 1), s.settled(ctx, broker)); err != nil {
+		return err
+	}
+	distinct, err := s.storm(ctx, true)
+	if err := errors.Join(err, s.scale(ctx, 2)); err != nil {
+		return err
+	}
+	s.report.Tell("storm_200x5_vault_requests", float64(distinct.VaultRequests))
+	s.report.Tell("storm_200x5_seconds", distinct.Seconds)
+	rss := func(b brokerResult) float64 { return b.RSS }
+	s.report.Tell("broker_rss_mib", max(same.most(rss), distinct.most(rss)))
+	return nil
+}
+
+func (s *stage) storm(ctx context.Context, distinct bool) (stormResult, error) {
+	var seen stormResult
+	if err := s.inside(ctx, "storm", order{Distinct: distinct}, &seen); err != nil {
+		return seen, err
+	}
+	s.report.Note("storm of %d: %.3f s; vault: %d requests, by the broker's count %v; processor time: %s",
+		s.size.Storm, seen.Seconds, seen.VaultRequests, seen.Brokers, seen.Spent)
+	if seen.Word != "" {
+		s.report.Note("the last word of a wrapper that started: %s", seen.Word)
+	}
+	if seen.Overdrawn > 0 {
+		return seen, fmt.Errorf("the vault was asked %.0f times more than the bucket lets through", seen.Overdrawn)
+	}
+	return seen, nil
+}
+
 // measurePodStart starts the same application with three placeholders and with three
 // values, in turn, and compares when it runs its own first statement.
 //
@@ -92,7 +172,7 @@ func (s *stage) podStart(ctx context.Context, d delivery, p50, p90 string) error
 		return err
 	}
 	var seen podStartResult
-	if err := s.inside(ctx, "podstart", &seen); err != nil {
+	if err := s.inside(ctx, "podstart", order{}, &seen); err != nil {
 		return err
 	}
 	if seen.Delivery != d {

@@ -12,9 +12,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-
-	"sigs.k8s.io/yaml"
+	"time"
 
 	"github.com/akv2k8s/akv2k8s/test/bench"
 	"github.com/akv2k8s/akv2k8s/test/harness"
@@ -29,6 +29,7 @@ const (
 	namespace = "bench-inject"
 	// component is the chart's name of webhook, Service and registration.
 	component = harness.Release + "-env-injector"
+	broker    = harness.Release + "-broker"
 )
 
 // size is how much there is to measure.
@@ -37,11 +38,13 @@ type size struct {
 	Each   int // reviews of a kind in a round, one at a time
 	AtOnce int // reviews in a round, many at once
 	Pairs  int // of pods
+	Starts int // of the wrapper in a round, one at a time
+	Storm  int // pods whose containers start at once
 }
 
 var (
-	full  = size{Rounds: 5, Each: 500, AtOnce: 2000, Pairs: 10}
-	short = size{Rounds: 2, Each: 50, AtOnce: 200, Pairs: 2}
+	full  = size{Rounds: 5, Each: 500, AtOnce: 2000, Pairs: 10, Starts: 80, Storm: 200}
+	short = size{Rounds: 2, Each: 50, AtOnce: 200, Pairs: 2, Starts: 10, Storm: 20}
 )
 
 // A delivery is a way in which the wrapper comes into a pod, as the chart's value
@@ -59,14 +62,21 @@ type stage struct {
 
 	size   size
 	report *bench.Report
+	dir    string // of files that are made here
 	app    string // image of the application
 }
 
+// The programs in the stage's directory.
+const (
+	appFile     = "app"
+	starterFile = "starter"
+)
+
 // set installs the product and makes what pods need. One webhook answers everything,
-// as if there were but one API server and the other webhook were being replaced. Every
-// start reads the vault: nothing is shared with the start before.
+// as if there were but one API server and the other webhook were being replaced. There
+// is no Controller, so that all that the vault is asked for is asked for by brokers.
 func (s *stage) set(ctx context.Context) error {
-	if err := s.Install(ctx, harness.Images{}, "--set", "env_injector.replicaCount=1", "--set", "env_injector.keyVaultReads.shareWindow=0"); err != nil {
+	if err := s.Install(ctx, harness.Images{}, "--set", "env_injector.replicaCount=1", "--set", "controller.enabled=false"); err != nil {
 		return err
 	}
 	vault := s.Vault()
@@ -84,6 +94,9 @@ func (s *stage) set(ctx context.Context) error {
 		return err
 	}
 	if _, err := s.Kubectl(ctx, "", "-n", namespace, "wait", "--for=create", "serviceaccount/default", "--timeout=30s"); err != nil {
+		return err
+	}
+	if err := s.Build(ctx, filepath.Join(s.dir, starterFile), "./test/bench/inject/starter"); err != nil {
 		return err
 	}
 	return s.pushApplication(ctx)
@@ -106,12 +119,7 @@ spec: {vault: {name: %s, object: {type: secret, name: %s}}}
 
 // pushApplication names the image by its content: the node keeps images by tag.
 func (s *stage) pushApplication(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "akv2k8s-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	app := filepath.Join(dir, "app")
+	app := filepath.Join(s.dir, appFile)
 	if err := s.Build(ctx, app, "./test/bench/inject/app"); err != nil {
 		return err
 	}
@@ -128,27 +136,26 @@ func (s *stage) pushApplication(ctx context.Context) error {
 // play measures. A scenario that fails is reported, and the next is tried.
 func (s *stage) play(ctx context.Context, each scenario) {
 	s.report.Note("%s; %s", each.figures[0], bench.Machine())
-	err := each.play(ctx, s)
-	switch {
-	case errors.Is(err, errNotYet):
-		s.report.Skip(err.Error(), each.figures...)
-	case err != nil:
+	began := time.Now()
+	if err := each.play(ctx, s); err != nil {
 		s.report.Fail(err, each.figures...)
 	}
+	s.report.Note("that took %s", time.Since(began).Round(time.Second))
 }
 
 // inside runs a measurement in the cluster's network; see inside.go.
-func (s *stage) inside(ctx context.Context, what string, result any) error {
+func (s *stage) inside(ctx context.Context, what string, o order, result any) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	order, err := json.Marshal(order{Size: s.size, Image: s.app})
+	o.Size, o.Image, o.Dir = s.size, s.app, s.dir
+	text, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
-	cmd := s.Command(ctx, self, insideFlag, what, string(order))
+	cmd := s.Command(ctx, self, insideFlag, what, string(text))
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("measuring in the cluster's network: %w", err)
@@ -156,19 +163,26 @@ func (s *stage) inside(ctx context.Context, what string, result any) error {
 	return json.Unmarshal(out.Bytes(), result)
 }
 
-// restartWebhook begins with a process that has done nothing yet.
-func (s *stage) restartWebhook(ctx context.Context) error {
-	if _, err := s.Kubectl(ctx, "", "-n", harness.Namespace, "rollout", "restart", "deployment/"+component); err != nil {
+// restart begins with processes that have done nothing yet.
+func (s *stage) restart(ctx context.Context, deployment string) error {
+	if _, err := s.Kubectl(ctx, "", "-n", harness.Namespace, "rollout", "restart", "deployment/"+deployment); err != nil {
 		return err
 	}
-	return s.settled(ctx)
+	return s.settled(ctx, deployment)
 }
 
-// settled waits until one webhook is left and no other answers any more.
-func (s *stage) settled(ctx context.Context) error {
+// scale asks for so many brokers, and waits for nothing.
+func (s *stage) scale(ctx context.Context, replicas int) error {
+	_, err := s.Kubectl(ctx, "", "-n", harness.Namespace, "scale", "deployment/"+broker, "--replicas="+strconv.Itoa(replicas))
+	return err
+}
+
+// settled waits until the pods are those that were asked for and no other answers any
+// more.
+func (s *stage) settled(ctx context.Context, deployment string) error {
 	for _, args := range [][]string{
-		{"rollout", "status", "deployment/" + component, "--timeout=120s"},
-		{"wait", "--for=jsonpath={.status.terminatingReplicas}=0", "deployment/" + component, "--timeout=60s"},
+		{"rollout", "status", "deployment/" + deployment, "--timeout=120s"},
+		{"wait", "--for=jsonpath={.status.terminatingReplicas}=0", "deployment/" + deployment, "--timeout=60s"},
 	} {
 		if _, err := s.Kubectl(ctx, "", append([]string{"-n", harness.Namespace}, args...)...); err != nil {
 			return err
@@ -177,37 +191,12 @@ func (s *stage) settled(ctx context.Context) error {
 	return nil
 }
 
-// deliver has the chart deliver the wrapper so. A chart without that value delivers by
-// init container.
+// deliver has the chart deliver the wrapper so, and has every start read the vault:
+// nothing is shared with the start before.
 func (s *stage) deliver(ctx context.Context, d delivery) error {
-	text, err := s.Helm(ctx, "show", "values", "charts/akv2k8s")
-	if err != nil {
-		return err
-	}
-	known, err := knowsDelivery(text)
-	switch {
-	case err != nil:
-		return err
-	case !known && d == deliveryInitContainer:
-		return nil
-	case !known:
-		return errNotYet
-	}
 	if _, err := s.Helm(ctx, "upgrade", harness.Release, "charts/akv2k8s", "--namespace", harness.Namespace, "--reuse-values",
-		"--set", "env_injector.delivery="+string(d), "--wait", "--timeout", "180s"); err != nil {
+		"--set", "env_injector.delivery="+string(d), "--set", "env_injector.keyVaultReads.shareWindow=0", "--wait", "--timeout", "180s"); err != nil {
 		return err
 	}
-	return s.settled(ctx)
-}
-
-// knowsDelivery looks into the chart's values.
-func knowsDelivery(values string) (bool, error) {
-	var v struct {
-		Injector map[string]any `json:"env_injector"` //nolint:tagliatelle // the chart's own name for it
-	}
-	if err := yaml.Unmarshal([]byte(values), &v); err != nil {
-		return false, fmt.Errorf("reading the chart's values: %w", err)
-	}
-	_, known := v.Injector["delivery"]
-	return known, nil
+	return errors.Join(s.settled(ctx, component), s.settled(ctx, broker))
 }

@@ -71,14 +71,14 @@ func (s *stage) change(ctx context.Context, n int, over time.Duration) ([]int, e
 	slices.Sort(moments)
 	began := time.Now()
 	for i, object := range objects {
-		if err := sleep(ctx, time.Until(began.Add(moments[i]))); err != nil {
+		if err := bench.Sleep(ctx, time.Until(began.Add(moments[i]))); err != nil {
 			return nil, err
 		}
 		if err := s.changeOne(ctx, object); err != nil {
 			return nil, err
 		}
 	}
-	return objects, sleep(ctx, time.Until(began.Add(over)))
+	return objects, bench.Sleep(ctx, time.Until(began.Add(over)))
 }
 
 func (s *stage) changeOne(ctx context.Context, object int) error {
@@ -97,14 +97,14 @@ func measureThrottled(ctx context.Context, s *stage) error {
 	if err := s.vault.misbehave(ctx, seed.Fault{Kind: seed.FaultThrottle}); err != nil {
 		return err
 	}
-	if err := s.vault.reset(ctx); err != nil {
+	if err := s.vault.Reset(ctx); err != nil {
 		return err
 	}
 	_, err := s.change(ctx, s.changes/2, s.throttled)
 	if err != nil {
 		return err
 	}
-	during, err := s.vault.counters(ctx)
+	during, err := s.vault.Counters(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func measureThrottled(ctx context.Context, s *stage) error {
 	if err := s.vault.misbehave(ctx); err != nil {
 		return err
 	}
-	s.report.Tell("sync_throttled_vault_requests", float64(requestsOf(during)))
+	s.report.Tell("sync_throttled_vault_requests", float64(bench.RequestsOf(during)))
 	s.report.Note("throttled for %s: vault: %v", s.throttled, during.Requests)
 	last, err := s.outputs.await(ctx, afterThrottling, s.controller.alive)
 	if err != nil {

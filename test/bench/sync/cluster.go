@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -36,9 +35,6 @@ const (
 
 	namespaces = 10
 	dataKey    = "value"
-	// creators is how many objects are created at once, as many as the API server of a
-	// small machine has use for.
-	creators = 16
 )
 
 // kubernetesAPI is a real API server with the product's CRD and the chart's roles.
@@ -164,7 +160,7 @@ func namespaceOf(object int) string { return fmt.Sprintf("bench-%d", object%name
 
 // createResources makes the AzureKeyVaultSecrets of n objects.
 func (a *kubernetesAPI) createResources(ctx context.Context, n int) error {
-	return each(ctx, n, func(ctx context.Context, i int) error {
+	return bench.Each(ctx, n, func(ctx context.Context, i int) error {
 		akvs := &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
 			Vault:  v2beta1.Vault{Name: vaultName, Object: v2beta1.VaultObject{Name: objectName(i), Type: v2beta1.ObjectSecret}},
 			Output: v2beta1.Output{Secret: &v2beta1.SecretOutput{Name: objectName(i), DataKey: dataKey}},
@@ -176,23 +172,13 @@ func (a *kubernetesAPI) createResources(ctx context.Context, n int) error {
 
 // createForeign makes n Secrets that are none of the Controller's business.
 func (a *kubernetesAPI) createForeign(ctx context.Context, n, size int) error {
-	return each(ctx, n, func(ctx context.Context, i int) error {
+	return bench.Each(ctx, n, func(ctx context.Context, i int) error {
 		_, err := a.clients.CoreV1().Secrets(foreignNamespace).Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("foreign-%d", i)},
 			Data:       map[string][]byte{"data": bytes.Repeat([]byte{byte(i)}, size)},
 		}, metav1.CreateOptions{})
 		return err
 	})
-}
-
-// each does something for 0 to n-1, many at once.
-func each(ctx context.Context, n int, do func(context.Context, int) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(creators)
-	for i := range n {
-		group.Go(func() error { return do(ctx, i) })
-	}
-	return group.Wait()
 }
 
 // untilQuiet waits until count has not changed for a while, at most for limit, and
@@ -204,7 +190,7 @@ func untilQuiet(ctx context.Context, quiet, limit time.Duration, count func(cont
 	}
 	end, since := time.Now().Add(limit), time.Now()
 	for time.Now().Before(end) {
-		if err := sleep(ctx, 250*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 250*time.Millisecond); err != nil {
 			return false, err
 		}
 		n, err := count(ctx)
@@ -218,16 +204,4 @@ func untilQuiet(ctx context.Context, quiet, limit time.Duration, count func(cont
 		}
 	}
 	return false, nil
-}
-
-// sleep fails when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

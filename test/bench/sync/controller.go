@@ -112,7 +112,7 @@ func (c *controller) listening(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if err := errors.Join(c.alive(), sleep(ctx, 20*time.Millisecond)); err != nil {
+		if err := errors.Join(c.alive(), bench.Sleep(ctx, 20*time.Millisecond)); err != nil {
 			return err
 		}
 	}

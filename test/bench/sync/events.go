@@ -34,14 +34,14 @@ func startEventQueue(ctx context.Context, s *stage) (*eventQueue, error) {
 		return nil, err
 	}
 	to := seed.EventGrid{Queue: server.URL(queueName), Address: server.Address, Schema: seed.SchemaCloud}
-	if err := s.vault.call(ctx, http.MethodPut, "/event-grid", to, nil); err != nil {
+	if err := s.vault.Call(ctx, http.MethodPut, "/event-grid", to, nil); err != nil {
 		server.Stop()
 		return nil, err
 	}
 	stop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := s.vault.call(ctx, http.MethodDelete, "/event-grid", nil, nil); err != nil {
+		if err := s.vault.Call(ctx, http.MethodDelete, "/event-grid", nil, nil); err != nil {
 			s.report.Note("the emulator goes on sending events: %v", err)
 		}
 		server.Stop()

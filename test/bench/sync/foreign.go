@@ -85,7 +85,7 @@ func (s *stage) liveHeap(ctx context.Context) (float64, error) {
 		}
 		last = m[metricCollections]
 		least = min(least, value)
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return 0, err
 		}
 	}

@@ -23,11 +23,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -38,34 +35,19 @@ import (
 
 // settings are the command line.
 type settings struct {
-	only, profile, extra string
-	n                    int
-	short, check         bool
+	bench.Options
+
+	profile, extra string
+	n              int
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.only, "only", "", "measure only figures whose names start so")
+	s.Flags("few objects, short intervals")
 	flag.IntVar(&s.n, "n", 0, "objects, instead of 1,000 and of 10,000 where the name says 10k; goals are then not compared")
-	flag.BoolVar(&s.short, "short", false, "few objects, short intervals, to see that it works; goals are then not compared")
-	flag.BoolVar(&s.check, "check", false, "exit with 1 when a figure misses its goal")
 	flag.StringVar(&s.profile, "profile", "", "directory for profiles of the Controller, if it serves any; taking them spoils the figures")
 	flag.StringVar(&s.extra, "args", "", "more flags for the Controller, separated by spaces")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "%q is not a flag; see -h\n", flag.Arg(0))
-		os.Exit(2)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	missed, err := run(ctx, s)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-sync:", err)
-		os.Exit(1)
-	}
-	if missed && s.check {
-		os.Exit(1)
-	}
+	bench.Main("bench-sync", &s.Options, func(ctx context.Context) (bool, error) { return run(ctx, s) })
 }
 
 // run measures everything that is asked for, and says whether a goal was missed.
@@ -74,9 +56,7 @@ func run(ctx context.Context, s settings) (bool, error) {
 		return false, errors.New("no API server: set KUBEBUILDER_ASSETS to what `make cluster-envtest` prints, or run `make bench-sync`")
 	}
 	ctrl.SetLogger(logr.Discard())
-	report := bench.NewReport(os.Stdout, os.Stderr, figures, s.only)
-	report.Note("%s", bench.Machine())
-	began := time.Now()
+	report := s.Open(figures)
 	root, err := harness.Root()
 	if err != nil {
 		return false, err
@@ -97,21 +77,11 @@ func run(ctx context.Context, s settings) (bool, error) {
 			return false, fmt.Errorf("%s: %w; logs are in %s", p.name, err, scratch)
 		}
 	}
-	report.Note("took %s; %s", time.Since(began).Round(time.Second), bench.Machine())
-	return summarize(report, s, scratch)
-}
-
-// summarize says which goals were missed. Only then the logs are kept.
-func summarize(report *bench.Report, s settings, scratch string) (bool, error) {
-	if s.short || s.n > 0 {
-		report.Note("goals are for the full size and were not compared")
-		return false, os.RemoveAll(scratch)
+	if report.Close(!s.Short && s.n == 0) { // only then the logs are kept
+		report.Note("logs are in %s", scratch)
+		return true, nil
 	}
-	if report.Conclude() {
-		return false, os.RemoveAll(scratch)
-	}
-	report.Note("logs are in %s", scratch)
-	return true, nil
+	return false, os.RemoveAll(scratch)
 }
 
 // programs are the binaries under test and beside it.

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/akv2k8s/akv2k8s/test/bench"
 )
 
 // outputs watches what the cluster's Secrets hold and knows since when each is what
@@ -143,7 +145,7 @@ func (o *outputs) await(ctx context.Context, limit time.Duration, alive func() e
 		case time.Now().After(end):
 			return latest, fmt.Errorf("%d of %d outputs are still wrong after %s", wrong, len(o.states), limit)
 		}
-		if err := errors.Join(alive(), sleep(ctx, 20*time.Millisecond)); err != nil {
+		if err := errors.Join(alive(), bench.Sleep(ctx, 20*time.Millisecond)); err != nil {
 			return latest, err
 		}
 	}

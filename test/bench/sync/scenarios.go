@@ -43,12 +43,12 @@ func measureInitial(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	counters, err := s.vault.counters(ctx)
+	counters, err := s.vault.Counters(ctx)
 	if err != nil {
 		return err
 	}
 	s.report.Tell("sync_initial_seconds", took.Seconds())
-	s.report.Tell("sync_initial_vault_requests", float64(requestsOf(counters)))
+	s.report.Tell("sync_initial_vault_requests", float64(bench.RequestsOf(counters)))
 	s.report.Tell("sync_initial_connections", float64(counters.Connections["https"]))
 	s.report.Note("vault: %v; sign-in: %v; connections: %v", counters.Requests, counters.SignIns, counters.Connections)
 	return s.noteRequests("to the API server")
@@ -138,7 +138,7 @@ func (s *stage) lookAtRest(ctx context.Context) (idle, error) {
 		return idle{}, err
 	}
 	// The last sweep comes half an interval after this, give or take a little.
-	if err := sleep(ctx, time.Duration(s.sweeps)*s.interval-s.interval/2); err != nil {
+	if err := bench.Sleep(ctx, time.Duration(s.sweeps)*s.interval-s.interval/2); err != nil {
 		return idle{}, err
 	}
 	if err := s.betweenSweeps(ctx); err != nil {
@@ -160,23 +160,23 @@ func (s *stage) lookAtRest(ctx context.Context) (idle, error) {
 // for a while. Where that does not come, any moment is as good as another.
 func (s *stage) betweenSweeps(ctx context.Context) error {
 	limit := s.interval + s.interval/4
-	start, err := s.vault.requests(ctx)
+	start, err := s.vault.Requests(ctx)
 	if err != nil {
 		return err
 	}
 	for end := time.Now().Add(limit); time.Now().Before(end); {
-		n, err := s.vault.requests(ctx)
+		n, err := s.vault.Requests(ctx)
 		if err != nil {
 			return err
 		}
 		if n != start {
 			break
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	quiet, err := untilQuiet(ctx, s.quiet()/2, limit, s.vault.requests)
+	quiet, err := untilQuiet(ctx, s.quiet()/2, limit, s.vault.Requests)
 	if err == nil && !quiet {
 		s.report.Note("%s: the Controller asks the vault all the time", s.name)
 	}
@@ -195,7 +195,7 @@ type reading struct {
 func (s *stage) reading(ctx context.Context) (reading, error) {
 	var errs [5]error
 	r := reading{at: time.Now()}
-	r.vault, errs[0] = s.vault.requests(ctx)
+	r.vault, errs[0] = s.vault.Requests(ctx)
 	r.api, errs[1] = s.api.audit.Next()
 	r.cpu, errs[2] = s.controller.proc().CPU()
 	r.rss, errs[3] = s.controller.proc().Memory("VmRSS")
@@ -231,11 +231,11 @@ func measureRestart(ctx context.Context, s *stage) error {
 	if err := s.settle(ctx, asked); err != nil {
 		return err
 	}
-	counters, err := s.vault.counters(ctx)
+	counters, err := s.vault.Counters(ctx)
 	if err != nil {
 		return err
 	}
-	s.report.Tell("sync_restart_vault_requests", float64(requestsOf(counters)))
+	s.report.Tell("sync_restart_vault_requests", float64(bench.RequestsOf(counters)))
 	s.report.Tell("sync_restart_apiserver_writes", float64(asked.Writes()))
 	s.report.Note("restart: vault: %v; to the API server: %s", counters.Requests, asked)
 	return nil

@@ -47,7 +47,7 @@ func performances(s settings) []performance {
 		sweeps: 4, changes: 100, changesOver: 90 * time.Second, throttled: time.Minute, foreign: 5000,
 	}
 	large := size{objects: 10_000, interval: time.Minute, limit: 6 * time.Minute, sweeps: 3}
-	if s.short {
+	if s.Short {
 		small = size{
 			objects: 100, interval: 5 * time.Second, limit: time.Minute,
 			sweeps: 2, changes: 20, changesOver: 5 * time.Second, throttled: 10 * time.Second, foreign: 500,
@@ -166,7 +166,7 @@ func (s *stage) play(ctx context.Context, each scenario) {
 
 // start starts the Controller with all counters at zero.
 func (s *stage) start(ctx context.Context, o controllerOptions) error {
-	if err := s.vault.reset(ctx); err != nil {
+	if err := s.vault.Reset(ctx); err != nil {
 		return err
 	}
 	var err error
@@ -204,11 +204,11 @@ func (s *stage) running(ctx context.Context) error {
 // that it asks the vault for anything. It may have to wait for the Lease first.
 func (s *stage) working(ctx context.Context) error {
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		n, err := s.vault.requests(ctx)
+		n, err := s.vault.Requests(ctx)
 		if err != nil || n > 0 {
 			return err
 		}
-		if err := errors.Join(s.controller.alive(), sleep(ctx, 100*time.Millisecond)); err != nil {
+		if err := errors.Join(s.controller.alive(), bench.Sleep(ctx, 100*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -227,7 +227,7 @@ func (s *stage) settle(ctx context.Context, asked bench.Requests) error {
 			return 0, err
 		}
 		asked.Add(made)
-		n, err := s.vault.requests(ctx)
+		n, err := s.vault.Requests(ctx)
 		return n + asked.Writes() + asked.Reads(), err
 	})
 	if err == nil && !quiet {

@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,9 +13,9 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/akv2k8s/akv2k8s/emulator/admin"
 	"github.com/akv2k8s/akv2k8s/emulator/pki"
 	"github.com/akv2k8s/akv2k8s/emulator/seed"
+	"github.com/akv2k8s/akv2k8s/test/bench"
 )
 
 const (
@@ -37,8 +34,9 @@ const (
 // A keyVault is the emulator, as a process of its own, so that its work is not
 // counted as ours.
 type keyVault struct {
+	bench.Emulator  // its back door
 	cmd             *exec.Cmd
-	proxy, admin    string // URLs
+	proxy           string // URL
 	caDir           string // holds its CA, key included
 	caFile, logFile string
 }
@@ -109,10 +107,10 @@ func (v *keyVault) findURLs(ctx context.Context, file string) error {
 		}
 		at, through := adminLine.FindSubmatch(text), proxyLine.FindSubmatch(text)
 		if at != nil && through != nil {
-			v.admin, v.proxy = string(at[1]), string(through[1])
+			v.Emulator, v.proxy = bench.Emulator(at[1]), string(through[1])
 			return nil
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -126,69 +124,11 @@ func (v *keyVault) stop() {
 
 // set gives an object its nth value.
 func (v *keyVault) set(ctx context.Context, object, n int) error {
-	return v.call(ctx, http.MethodPut, "/vaults/"+vaultName+"/secrets/"+objectName(object), seed.Secret{Value: valueOf(object, n)}, nil)
+	return v.SetSecret(ctx, vaultName, objectName(object), valueOf(object, n))
 }
 
 // misbehave replaces what the vault does besides answering late.
 func (v *keyVault) misbehave(ctx context.Context, faults ...seed.Fault) error {
 	all := map[string]any{"faults": append([]seed.Fault{latency}, faults...)}
-	return v.call(ctx, http.MethodPut, "/vaults/"+vaultName+"/faults", all, nil)
-}
-
-func (v *keyVault) reset(ctx context.Context) error {
-	return v.call(ctx, http.MethodDelete, "/counters", nil, nil)
-}
-
-func (v *keyVault) counters(ctx context.Context) (admin.Counters, error) {
-	var out admin.Counters
-	err := v.call(ctx, http.MethodGet, "/counters", nil, &out)
-	return out, err
-}
-
-// requests is how many the vault has answered since the last reset, whatever the
-// operation and the answer: those without a token, which it answers with where to
-// sign in, are among them.
-func (v *keyVault) requests(ctx context.Context) (int, error) {
-	counters, err := v.counters(ctx)
-	return requestsOf(counters), err
-}
-
-func requestsOf(c admin.Counters) int {
-	total := 0
-	for _, each := range c.Requests {
-		total += each.Count
-	}
-	return total
-}
-
-// call speaks to the emulator's admin endpoint.
-func (v *keyVault) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, v.admin+"/v1"+path, body)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking the emulator: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode >= http.StatusBadRequest {
-		err = errors.New(resp.Status)
-	}
-	if err != nil {
-		return fmt.Errorf("asking the emulator for %s %s: %w", method, path, err)
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(text, out)
+	return v.Call(ctx, http.MethodPut, "/vaults/"+vaultName+"/faults", all, nil)
 }
