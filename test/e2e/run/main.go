@@ -82,7 +82,8 @@ func run() error {
 }
 
 func play(ctx context.Context, c *harness.Cluster, root, evidence, only string) (tally, error) {
-	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync); err != nil {
+	if err := c.Install(ctx, harness.Images{}, "--set", "global.logLevel=debug", "--set", "azureKeyVaultResyncPeriod="+resync,
+		"--set", "env_injector.onVaultUnavailable=use-cached"); err != nil {
 		return tally{}, err
 	}
 	cmd := tests(ctx, root, only, "AKV2K8S_E2E=1", "AKV2K8S_E2E_EVIDENCE="+evidence)
