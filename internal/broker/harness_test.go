@@ -63,6 +63,8 @@ type stage struct {
 	reviews atomic.Int64 // of tokens, by the API server
 	lists   atomic.Int64 // of AzureKeyVaultSecrets
 	broker  *broker.Broker
+	mu      sync.Mutex
+	demand  vault.Demand // of the last read
 	// after, when set, runs after each read of the vault.
 	after func(vault.Reference)
 	// fail makes the API server fail for a kind, by what answers instead.
@@ -256,6 +258,9 @@ func newStage(tb testing.TB, change ...func(*corev1.Pod)) *stage {
 // Read makes the stage the broker's vault.
 func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
 	obj, err := s.vault.Read(ctx, ref)
+	s.mu.Lock()
+	s.demand = vault.DemandOf(ctx)
+	s.mu.Unlock()
 	if s.after != nil {
 		s.after(ref)
 	}
