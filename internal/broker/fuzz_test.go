@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -170,7 +171,9 @@ func newPlayer(f *testing.F) *player {
 	f.Cleanup(func() {
 		p.open.Wait()
 		_ = server.Close()
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			f.Error(err)
+		}
 	})
 	return p
 }
@@ -248,6 +251,7 @@ func (p *player) judge(tb testing.TB, sent []byte, answer string) int {
 			return 0
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
 		if status = resp.StatusCode; err != nil {
 			tb.Errorf("status %d: %v", status, err)
 		}

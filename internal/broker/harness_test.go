@@ -392,15 +392,6 @@ func (s *stage) ask(t *testing.T, name, container string) reply {
 	return s.send(t, http.MethodPost, "Bearer "+token(name), string(body))
 }
 
-// respond sends what no HTTP client would.
-func (s *stage) respond(authorization, body string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, strings.NewReader(body))
-	r.Header.Set("Authorization", authorization)
-	s.handler.ServeHTTP(w, r)
-	return w
-}
-
 func (s *stage) send(t *testing.T, method, authorization, body string) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+brokerapi.ValuesPath, strings.NewReader(body))

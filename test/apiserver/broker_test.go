@@ -336,12 +336,7 @@ func TestBrokerKnowsPods(t *testing.T) {
 			c.refuses(t, token, "app", "PodEnding")
 		},
 	}
-	for _, name := range slices.Sorted(maps.Keys(stories)) {
-		t.Run(name, func(t *testing.T) {
-			c.succeeds(t, good)
-			stories[name](t)
-		})
-	}
+	c.besides(t, good, stories)
 }
 
 func remove(t *testing.T, pod *corev1.Pod, seconds int64) {
@@ -351,34 +346,53 @@ func remove(t *testing.T, pod *corev1.Pod, seconds int64) {
 	}
 }
 
-// A pod has what its spec says since it was created, and nothing else.
-func TestBrokerKnowsSpecs(t *testing.T) {
-	t.Parallel()
-	c := newCounter(t)
-	elsewhere := namespace(t)
-	c.offer(t, elsewhere, "theirs")
+// bystander makes a pod whose containers have no placeholder in their env: "referring"
+// takes its environment from the ConfigMap settings, "reaching" names what is in another
+// namespace. Beside them is "app", which gets what it should.
+func (c *counter) bystander(t *testing.T) (*corev1.Pod, *corev1.ConfigMap, string) {
+	t.Helper()
 	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.ns, Name: "settings"}, Data: map[string]string{"A": "plain", "B": "plain"}}
 	install(t, settings)
+	ref := corev1.LocalObjectReference{Name: "settings"}
 	pod := c.create(t, "web", func(p *corev1.Pod) {
 		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
 			Name: "referring", Image: "registry.example/app:1",
-			Env: []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Key: "A",
-			}}}},
-			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}},
+			Env:     []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "A"}}}},
+			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref}}},
 		}, corev1.Container{
 			Name: "reaching", Image: "registry.example/app:1",
 			Env: []corev1.EnvVar{{Name: "A", Value: "theirs@azurekeyvault"}},
 		})
 	})
-	token := c.token(t, pod)
-	nothing := func(t *testing.T, container string) {
-		t.Helper()
-		if values, line := c.ask(t, token, container); values == nil || len(values) > 0 {
-			t.Errorf("%d values, rule %s", len(values), line.Rule)
-		}
+	return pod, settings, c.token(t, pod)
+}
+
+// nothing is what the container "referring" gets.
+func (c *counter) nothing(t *testing.T, token string) {
+	t.Helper()
+	if values, line := c.ask(t, token, "referring"); values == nil || len(values) > 0 {
+		t.Errorf("%d values, rule %s", len(values), line.Rule)
 	}
-	stories := map[string]func(t *testing.T){
+}
+
+// besides tells stories, before each of which the pod itself gets its value.
+func (c *counter) besides(t *testing.T, token string, stories map[string]func(*testing.T)) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(stories)) {
+		t.Run(name, func(t *testing.T) {
+			c.succeeds(t, token)
+			stories[name](t)
+		})
+	}
+}
+
+// A pod has what its spec says, whatever is asked for.
+func TestBrokerKnowsSpecs(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	c.offer(t, namespace(t), "theirs")
+	pod, settings, token := c.bystander(t)
+	c.besides(t, token, map[string]func(*testing.T){
 		"InventedContainer": func(t *testing.T) {
 			t.Helper()
 			for _, name := range []string{"nobody", "debugger", "copy-azurekeyvault-env", "app0"} {
@@ -399,12 +413,12 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 		},
 		"ConfigMapChanged": func(t *testing.T) {
 			t.Helper()
-			nothing(t, "referring")
+			c.nothing(t, token)
 			settings.Data = map[string]string{"A": "mine@azurekeyvault", "B": "<mine@azurekeyvault>", "C": "mine@azurekeyvault"}
 			if err := admin.Update(t.Context(), settings); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 		},
 		"Annotations": func(t *testing.T) {
 			t.Helper()
@@ -415,8 +429,17 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			if err := admin.Update(t.Context(), pod); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 		},
+	})
+}
+
+// What becomes of a pod after it was created gives it nothing either.
+func TestBrokerKnowsFirstSpecs(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	pod, _, token := c.bystander(t)
+	c.besides(t, token, map[string]func(*testing.T){
 		"LabelsAndStatus": func(t *testing.T) {
 			t.Helper()
 			pod.Labels = map[string]string{"azurekeyvault": "mine", "inject.env-injector.spv.no": "referring", "ENV_INJECTOR_FOR_A": "mine"}
@@ -430,7 +453,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			if err := admin.Status().Update(t.Context(), pod); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 			c.refuses(t, token, "invented", "NoSuchContainer")
 		},
 		"ImageChanged": func(t *testing.T) { // which, of a container, a live pod allows
@@ -439,7 +462,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			if err := admin.Update(t.Context(), pod); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 		},
 		"EphemeralContainer": func(t *testing.T) {
 			t.Helper()
@@ -460,7 +483,7 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			if err := admin.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 		},
 		"SpecOfALivePod": func(t *testing.T) { // upon this the others rest
 			t.Helper()
@@ -483,14 +506,8 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 				if d := cmp.Diff(pod.Spec.Containers, now.Spec.Containers); d != "" {
 					t.Errorf("the API server lets a pod's environment be changed by %q: -before +after\n%s", how, d)
 				}
-				nothing(t, "referring")
+				c.nothing(t, token)
 			}
 		},
-	}
-	for _, name := range slices.Sorted(maps.Keys(stories)) {
-		t.Run(name, func(t *testing.T) {
-			c.succeeds(t, token)
-			stories[name](t)
-		})
-	}
+	})
 }

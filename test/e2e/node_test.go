@@ -47,14 +47,14 @@ func linkConfigs() {
 	}
 }
 
-// onNode calls see for each file of a directory of the node, and says how much there was.
-func onNode(dir string, see func(hay)) (files, bytes int, err error) {
+// onNode calls see for each file of a directory of the node.
+func onNode(dir string, see func(hay)) error {
 	root := nodeRoot()
 	top, err := os.Lstat(root + dir)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
-	err = filepath.WalkDir(root+dir, func(path string, entry fs.DirEntry, err error) error {
+	return filepath.WalkDir(root+dir, func(path string, entry fs.DirEntry, err error) error {
 		var info fs.FileInfo
 		if err == nil {
 			info, err = entry.Info()
@@ -73,11 +73,9 @@ func onNode(dir string, see func(hay)) (files, bytes int, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		files, bytes = files+1, bytes+len(data)
 		see(hay{strings.TrimPrefix(path, root), data})
 		return err
 	})
-	return files, bytes, err
 }
 
 func device(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Dev } //nolint:forcetypeassert // on Linux it is nothing else
