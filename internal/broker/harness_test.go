@@ -137,7 +137,7 @@ func token(name string, change ...func(map[string]any)) string {
 
 // nameOf is the name of a token that token made.
 func nameOf(token string) string {
-	name, err := base64.RawURLEncoding.DecodeString(token[strings.LastIndex(token, ".")+1:])
+	name, err := base64.RawURLEncoding.Strict().DecodeString(token[strings.LastIndex(token, ".")+1:])
 	if err != nil {
 		return ""
 	}

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/akv2k8s/akv2k8s/test/harness"
 )
@@ -120,9 +119,9 @@ spec:
 	linkConfigs()
 	d := newDetector(g.all())
 	at := map[string]string{
-		"objects pods": "", "objects configmaps": "", "objects secrets": "", "logs of pods": "", harness.EtcdDir: "",
+		"object Pod ": "", "object ConfigMap ": "", "object Secret ": "", "logs of pods": "", harness.EtcdDir: "",
 		"/fs/tmp/core": "", "/fs/written": "", "~empty-dir/scratch/": "", "~configmap/": "",
-		"/config.json": "", "/state.json": "", "/meta.db": "", keptConfigs: "",
+		"/config.json": "", "/meta.db": "", keptConfigs: "",
 		"~empty-dir/memory/": "-", // where values may be
 	}
 	see := func(h hay) {
@@ -187,7 +186,13 @@ func files(s *story, dir string) []hay {
 	return out
 }
 
-// objects are all of every kind that the API server knows, each by its name.
+var (
+	itemBegins = regexp.MustCompile(`(?m)^- apiVersion: .*\n`)
+	itemNames  = regexp.MustCompile(`(?m)^  (?:kind|  namespace|  name): (.*)$`)
+)
+
+// objects are all of every kind that the API server knows, each as `kubectl get -o yaml`
+// shows it.
 func objects(s *story) []hay {
 	s.Helper()
 	kinds := strings.Fields(s.kubectl("api-resources", "--verbs=list", "-o", "name"))
@@ -195,23 +200,13 @@ func objects(s *story) []hay {
 		s.Fatalf("only %d kinds of objects: %q", len(kinds), kinds)
 	}
 	var out []hay
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	hands := make(chan struct{}, 4)
-	for _, kind := range kinds {
-		all.Go(func() {
-			hands <- struct{}{}
-			defer func() { <-hands }()
-			text, err := s.try("", "get", kind, "-A", "-o", "yaml", "--show-managed-fields")
-			if err != nil {
-				s.Errorf("kubectl get %s: %v", kind, err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out = append(out, hay{"objects " + kind, []byte(text)})
-		})
+	for _, item := range itemBegins.Split(s.kubectl("get", strings.Join(kinds, ","), "-A", "-o", "yaml", "--show-managed-fields"), -1)[1:] {
+		name := "object"
+		for _, m := range itemNames.FindAllStringSubmatch(item, -1) {
+			name += " " + m[1]
+		}
+		out = append(out, hay{name, []byte(item)})
 	}
-	all.Wait()
 	return out
 }
 
@@ -228,7 +223,7 @@ func everything(s *story) []hay {
 		out = append(out, hay{path, data})
 	}
 	for _, h := range objects(s) {
-		if h.name != "objects secrets" { // with outputs
+		if !strings.HasPrefix(h.name, "object Secret ") { // with outputs
 			out = append(out, h)
 		}
 	}
