@@ -223,7 +223,7 @@ func everything(s *story) []hay {
 		out = append(out, hay{path, data})
 	}
 	for _, h := range objects(s) {
-		if !strings.HasPrefix(h.name, "object Secret ") { // with outputs
+		if !strings.Contains(h.name, " Secret ") { // with outputs
 			out = append(out, h)
 		}
 	}
