@@ -145,7 +145,6 @@ spec:
 			s.Errorf("found in %s, which is not searched: %s", place, found)
 		}
 	}
-	s.kubectl("delete", "pod", "decoy", "--now")
 }
 
 // crash leaves a core file, where it may, with the environment in it. The first
