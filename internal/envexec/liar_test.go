@@ -262,8 +262,8 @@ func TestTokenIsForTheBrokerAlone(t *testing.T) {
 func endless(first, again string) func(io.Writer) {
 	return func(to io.Writer) {
 		_, err := io.WriteString(to, first)
-		for again = strings.Repeat(again, 1000); err == nil; {
-			_, err = io.WriteString(to, again)
+		for much := strings.Repeat(again, 1000); err == nil; {
+			_, err = io.WriteString(to, much)
 		}
 	}
 }
