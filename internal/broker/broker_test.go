@@ -65,6 +65,42 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// Containers restart and answers get lost: each is given again, by any replica, and
+// read before what is not a pod that starts.
+func TestAnswersAgain(t *testing.T) {
+	replicas := []*stage{newStage(t), newStage(t)}
+	for i := range 6 {
+		s := replicas[i%2]
+		s.demand = vault.Demand{}
+		got := s.ask(t, "good", "init")
+		if d := cmp.Diff(map[string]string{"db@azurekeyvault": canary + "=db"}, got.values); d != "" {
+			t.Errorf("%d: status %d, -want +got\n%s", i, got.status, d)
+		}
+		if want := (vault.Demand{Priority: vault.PodStart}); s.demand != want {
+			t.Errorf("%d: read with the demand %+v", i, s.demand)
+		}
+	}
+}
+
+// What cannot be a valid token of a pod costs the API server nothing.
+func TestScreenedTokensAreNotReviewed(t *testing.T) {
+	s := newStage(t)
+	for name, authorization := range map[string]string{
+		"None": "", "Opaque": "Bearer abc",
+		"OtherAudience": "Bearer " + token("good", func(c members) { c["aud"] = "else" }),
+		"Unbound":       "Bearer " + token("good", func(c members) { c["kubernetes.io"] = members{"namespace": "team"} }),
+		"Expired":       "Bearer " + token("good", func(c members) { c["exp"] = time.Now().Add(-time.Hour).Unix() }),
+	} {
+		got := s.send(t, http.MethodPost, authorization, `{"container":"app"}`)
+		if got.status != http.StatusUnauthorized || s.reviews.Load() != 0 {
+			t.Errorf("%s: status %d, %d reviews", name, got.status, s.reviews.Load())
+		}
+	}
+	if got := s.ask(t, "good", "app"); got.status != http.StatusOK || s.reviews.Load() != 1 {
+		t.Errorf("a good one: status %d, %d reviews", got.status, s.reviews.Load())
+	}
+}
+
 // Each type of object gives its parts, several of one object with one read.
 func TestAnswersParts(t *testing.T) {
 	s := newStage(t)

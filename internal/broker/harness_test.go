@@ -65,6 +65,8 @@ type stage struct {
 	lists   atomic.Int64 // of AzureKeyVaultSecrets
 	broker  *broker.Broker
 	live    client.Client // the API server
+	mu      sync.Mutex
+	demand  vault.Demand // of the last read
 	// after, when set, runs after each read of the vault.
 	after func(vault.Reference)
 	// fail makes the API server fail for a kind, by what answers instead.
@@ -137,7 +139,7 @@ func token(name string, change ...func(map[string]any)) string {
 
 // nameOf is the name of a token that token made.
 func nameOf(token string) string {
-	name, err := base64.RawURLEncoding.DecodeString(token[strings.LastIndex(token, ".")+1:])
+	name, err := base64.RawURLEncoding.Strict().DecodeString(token[strings.LastIndex(token, ".")+1:])
 	if err != nil {
 		return ""
 	}
@@ -262,6 +264,9 @@ func newStage(tb testing.TB, change ...func(*corev1.Pod)) *stage {
 // Read makes the stage the broker's vault.
 func (s *stage) Read(ctx context.Context, ref vault.Reference) (vault.Object, error) {
 	obj, err := s.vault.Read(ctx, ref)
+	s.mu.Lock()
+	s.demand = vault.DemandOf(ctx)
+	s.mu.Unlock()
 	if s.after != nil {
 		s.after(ref)
 	}
@@ -395,15 +400,6 @@ func (s *stage) ask(t *testing.T, name, container string) reply {
 		t.Fatal(err)
 	}
 	return s.send(t, http.MethodPost, "Bearer "+token(name), string(body))
-}
-
-// respond sends what no HTTP client would.
-func (s *stage) respond(authorization, body string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodPost, brokerapi.ValuesPath, strings.NewReader(body))
-	r.Header.Set("Authorization", authorization)
-	s.handler.ServeHTTP(w, r)
-	return w
 }
 
 func (s *stage) send(t *testing.T, method, authorization, body string) reply {

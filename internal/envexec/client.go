@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -27,6 +28,10 @@ const dialTimeout = 5 * time.Second
 
 // silence is how long the broker may take before a person is told what is waited for.
 const silence = 5 * time.Second
+
+// maxHeader bounds what comes before the body, which net/http would read without end;
+// the broker sends some 200 bytes.
+const maxHeader = 64 << 10
 
 // The ways in which asking fails before the broker says anything of its own.
 var (
@@ -121,11 +126,13 @@ func (c client) exchange(ctx context.Context, address, token string) (answer, er
 	if err := req.Write(conn); err != nil {
 		return answer{}, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	head := &io.LimitedReader{R: conn, N: maxHeader}
+	resp, err := http.ReadResponse(bufio.NewReader(head), req)
 	if err != nil {
 		return answer{}, err
 	}
-	defer func() { _ = resp.Body.Close() }()
+	head.N = math.MaxInt64                             // the body has a limit of its own
+	defer func() { hangUp(); _ = resp.Body.Close() }() // in this order: Close reads what is left, which may have no end
 	body, err := io.ReadAll(io.LimitReader(resp.Body, brokerapi.MaxResponseBytes+1))
 	return answer{resp.StatusCode, resp.Header.Get("Retry-After"), body}, err
 }

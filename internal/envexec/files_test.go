@@ -33,7 +33,7 @@ func memory(t *testing.T, options ...string) string {
 	return dir
 }
 
-func write(t *testing.T, root, value string) error {
+func fileOf(t *testing.T, root, value string) error {
 	t.Helper()
 	return envexec.Write([]string{"A=x@azurekeyvault;file"}, said("x@azurekeyvault", value), root)
 }
@@ -64,18 +64,18 @@ func TestFilesReasons(t *testing.T) {
 
 func TestFilesNeedRoom(t *testing.T) {
 	root := memory(t, "size=16k")
-	err := write(t, root, strings.Repeat("hunter2", 10_000))
+	err := fileOf(t, root, strings.Repeat("hunter2", 10_000))
 	if err == nil || !strings.Contains(err.Error(), "cannot write the container's files to "+root+": no space is left") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("Write() = %v", err)
 	}
-	if err := write(t, root, "1"); err != nil { // what was begun is gone
+	if err := fileOf(t, root, "1"); err != nil { // what was begun is gone
 		t.Error(err)
 	}
 	holds(t, root, "1")
 	if err := syscall.Mount("", root, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(t, root, "2"); err == nil || !strings.Contains(err.Error(), "read-only") {
+	if err := fileOf(t, root, "2"); err == nil || !strings.Contains(err.Error(), "read-only") {
 		t.Errorf("Write() = %v", err)
 	}
 }
@@ -107,7 +107,7 @@ func TestFilesOfARunningProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := memory(t)
-			if err := write(t, root, "1"); err != nil {
+			if err := fileOf(t, root, "1"); err != nil {
 				t.Fatal(err)
 			}
 			marker := filepath.Join(root, ".start")
@@ -131,7 +131,7 @@ func TestFilesOfARunningProgram(t *testing.T) {
 					t.Skipf("only root can give files away: %v", err)
 				}
 			}
-			if err := write(t, root, "2"); err != nil {
+			if err := fileOf(t, root, "2"); err != nil {
 				t.Fatal(err)
 			}
 			want := "2"
@@ -149,7 +149,7 @@ func TestFilesCloseTheVolume(t *testing.T) {
 	if err := os.Chmod(root, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(t, root, "1"); err != nil {
+	if err := fileOf(t, root, "1"); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(root); err != nil || info.Mode().Perm() != 0o755 {

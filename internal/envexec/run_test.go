@@ -58,11 +58,8 @@ func newWorld(t *testing.T, admitted []string, more ...string) world {
 	t.Helper()
 	dir := t.TempDir()
 	token, message := filepath.Join(dir, "token"), filepath.Join(dir, "message")
-	for path, text := range map[string]string{token: "pod-token\n", message: ""} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	write(t, token, "pod-token\n")
+	write(t, message, "")
 	w := world{stderr: &bytes.Buffer{}, record: &record{err: errBoom}}
 	w.World = envexec.World{
 		Args:           []string{brokerapi.Binary, "/bin/sh", "-c", "exit"},
@@ -74,6 +71,13 @@ func newWorld(t *testing.T, admitted []string, more ...string) world {
 		Exec:           w.record.exec,
 	}
 	return w
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (w world) message(t *testing.T) string {
@@ -311,6 +315,7 @@ func waiting(t *testing.T, dial func(*tls.Config) (net.Conn, error), environ ...
 		before := time.Now() // the bubble's clock, not the machine's
 		envexec.Run(w.World) // fails: nobody answers
 		w.elapsed = time.Since(before)
+		time.Sleep(2 * time.Second) // until whoever was heard has noticed
 	})
 	return w
 }
@@ -367,6 +372,31 @@ func TestRunGivesUpOnSlowness(t *testing.T) {
 	}
 	if got := waited(t, slow, brokerapi.EnvRetries+"=0"); got != brokerapi.RequestTimeout {
 		t.Errorf("waited %v, want %v", got, brokerapi.RequestTimeout)
+	}
+}
+
+// A drop now and then keeps no container waiting for longer.
+func TestRunGivesUpOnTrickles(t *testing.T) {
+	for name, begin := range map[string]string{
+		"Status": "HTTP/1.1 200 ", "Header": "HTTP/1.1 200 OK\r\nX: ", "Body": "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+	} {
+		trickle := func(c *tls.Config) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() {
+				conn := tls.Server(far, c)
+				_, err := http.ReadRequest(bufio.NewReader(conn))
+				if err == nil {
+					_, err = io.WriteString(conn, begin)
+				}
+				for ; err == nil; time.Sleep(time.Second) {
+					_, err = io.WriteString(conn, " ")
+				}
+			}()
+			return near, nil
+		}
+		if got := waited(t, trickle, brokerapi.EnvRetries+"=0"); got != brokerapi.RequestTimeout {
+			t.Errorf("%s: waited %v, want %v", name, got, brokerapi.RequestTimeout)
+		}
 	}
 }
 

@@ -146,8 +146,36 @@ func forged(t *testing.T, token string, change jwt.MapClaims) string {
 	return out
 }
 
-// ask returns the values, or nil and the rule in the audit line.
-func (c *counter) ask(t *testing.T, token, container string) (map[string]string, string) {
+// identity is a pod as the audit names it.
+type identity struct{ Namespace, ServiceAccount, Pod, PodUID string }
+
+// record is what the audit has of a request.
+type record struct {
+	identity // that the API server confirmed
+
+	Msg, Level, Result, Rule, Container string
+	Claimed                             identity
+}
+
+// bearer is whom a token speaks for, by its own words.
+func bearer(t *testing.T, token string) identity {
+	t.Helper()
+	var claims struct {
+		jwt.RegisteredClaims
+
+		Kubernetes struct {
+			Namespace      string                     `json:"namespace"`
+			Pod            struct{ Name, UID string } `json:"pod"`
+			ServiceAccount struct{ Name string }      `json:"serviceaccount"`
+		} `json:"kubernetes.io"` //nolint:tagliatelle // the name is Kubernetes'
+	}
+	_, _, _ = jwt.NewParser().ParseUnverified(token, &claims) // no token speaks for nobody
+	k := claims.Kubernetes
+	return identity{k.Namespace, k.ServiceAccount.Name, k.Pod.Name, k.Pod.UID}
+}
+
+// ask returns the values, or nil, and what is on record.
+func (c *counter) ask(t *testing.T, token, container string) (map[string]string, record) {
 	t.Helper()
 	before := len(c.log.String())
 	body, err := json.Marshal(brokerapi.Request{Container: container})
@@ -159,7 +187,7 @@ func (c *counter) ask(t *testing.T, token, container string) (map[string]string,
 	r.Header.Set("Authorization", "Bearer "+token)
 	c.handler.ServeHTTP(w, r)
 	lines := c.log.String()[before:]
-	var line struct{ Msg, Result, Rule, PodUID string }
+	var line record
 	if err := json.Unmarshal([]byte(lines), &line); err != nil || line.Msg != "request" {
 		t.Fatalf("the audit has %q", lines)
 	}
@@ -167,35 +195,45 @@ func (c *counter) ask(t *testing.T, token, container string) (map[string]string,
 		t.Error("the audit holds a value or a token")
 	}
 	if w.Code != http.StatusOK {
-		if strings.Contains(w.Body.String(), canary) || line.Result == "answered" {
-			t.Errorf("refused with %s", w.Body)
+		if strings.Contains(w.Body.String(), canary) || line.Result == "answered" || line.Level != "WARN" {
+			t.Errorf("refused with %s, and audited as %+v", w.Body, line)
 		}
-		return nil, line.Rule
+		return nil, line
 	}
 	var said brokerapi.Response
-	if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || line.Result != "answered" || line.PodUID == "" {
+	if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || line.Result != "answered" || line.identity != bearer(t, token) || line.Container != container {
 		t.Fatalf("answered, and audited as %+v, %v", line, err)
 	}
 	values := map[string]string{}
 	for key, value := range said.Values {
 		values[key] = string(value)
 	}
-	return values, line.Rule
+	return values, line
 }
 
 // succeeds is the case beside each attack.
 func (c *counter) succeeds(t *testing.T, token string) {
 	t.Helper()
-	values, rule := c.ask(t, token, "app")
+	values, line := c.ask(t, token, "app")
 	if d := cmp.Diff(map[string]string{"mine@azurekeyvault": canary + "-mine"}, values); d != "" {
-		t.Fatalf("the pod itself is refused by %s: -want +got\n%s", rule, d)
+		t.Fatalf("the pod itself is refused by %s: -want +got\n%s", line.Rule, d)
 	}
 }
 
+// refuses checks that nothing is given, and that the record says by which rule and to
+// whom: to a pod that the API server vouches for, or to whom the token claims to be.
 func (c *counter) refuses(t *testing.T, token, container string, rules ...string) {
 	t.Helper()
-	if values, rule := c.ask(t, token, container); values != nil || !slices.Contains(rules, rule) {
-		t.Errorf("%d values, rule %s; want %s", len(values), rule, rules)
+	values, line := c.ask(t, token, container)
+	if values != nil || !slices.Contains(rules, line.Rule) {
+		t.Errorf("%d values, rule %s; want %s", len(values), line.Rule, rules)
+	}
+	want := record{Msg: "request", Level: "WARN", Result: "denied", Rule: line.Rule, Container: container, identity: bearer(t, token)}
+	if strings.HasPrefix(line.Rule, "Token") {
+		want.Result, want.Claimed, want.identity = "unauthenticated", want.identity, identity{}
+	}
+	if d := cmp.Diff(want, line, cmp.AllowUnexported(record{})); d != "" {
+		t.Errorf("on record: -want +got\n%s", d)
 	}
 }
 
@@ -290,19 +328,15 @@ func TestBrokerKnowsPods(t *testing.T) {
 			token = c.token(t, soon)
 			remove(t, soon, 1)
 			eventually(t, "the time of its deletion is over", func() error {
-				if values, rule := c.ask(t, token, "app"); values != nil || rule != "PodEnding" {
-					return fmt.Errorf("%d values, %s", len(values), rule)
+				if values, line := c.ask(t, token, "app"); values != nil || line.Rule != "PodEnding" {
+					return fmt.Errorf("%d values, %s", len(values), line.Rule)
 				}
 				return nil
 			})
+			c.refuses(t, token, "app", "PodEnding")
 		},
 	}
-	for _, name := range slices.Sorted(maps.Keys(stories)) {
-		t.Run(name, func(t *testing.T) {
-			c.succeeds(t, good)
-			stories[name](t)
-		})
-	}
+	c.besides(t, good, stories)
 }
 
 func remove(t *testing.T, pod *corev1.Pod, seconds int64) {
@@ -312,56 +346,79 @@ func remove(t *testing.T, pod *corev1.Pod, seconds int64) {
 	}
 }
 
-// A pod has what its spec says since it was created, and nothing else.
-func TestBrokerKnowsSpecs(t *testing.T) {
-	t.Parallel()
-	c := newCounter(t)
-	elsewhere := namespace(t)
-	c.offer(t, elsewhere, "theirs")
+// bystander makes a pod whose containers have no placeholder in their env: "referring"
+// takes its environment from the ConfigMap settings, "reaching" names what is in another
+// namespace. Beside them is "app", which gets what it should.
+func (c *counter) bystander(t *testing.T) (*corev1.Pod, *corev1.ConfigMap, string) {
+	t.Helper()
 	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: c.ns, Name: "settings"}, Data: map[string]string{"A": "plain", "B": "plain"}}
 	install(t, settings)
+	ref := corev1.LocalObjectReference{Name: "settings"}
 	pod := c.create(t, "web", func(p *corev1.Pod) {
 		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
 			Name: "referring", Image: "registry.example/app:1",
-			Env: []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Key: "A",
-			}}}},
-			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}},
+			Env:     []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "A"}}}},
+			EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref}}},
 		}, corev1.Container{
 			Name: "reaching", Image: "registry.example/app:1",
 			Env: []corev1.EnvVar{{Name: "A", Value: "theirs@azurekeyvault"}},
 		})
 	})
-	token := c.token(t, pod)
-	nothing := func(t *testing.T, container string) {
-		t.Helper()
-		if values, rule := c.ask(t, token, container); values == nil || len(values) > 0 {
-			t.Errorf("%d values, rule %s", len(values), rule)
-		}
+	return pod, settings, c.token(t, pod)
+}
+
+// nothing is what the container "referring" gets.
+func (c *counter) nothing(t *testing.T, token string) {
+	t.Helper()
+	if values, line := c.ask(t, token, "referring"); values == nil || len(values) > 0 {
+		t.Errorf("%d values, rule %s", len(values), line.Rule)
 	}
-	stories := map[string]func(t *testing.T){
+}
+
+// besides tells stories, before each of which the pod itself gets its value.
+func (c *counter) besides(t *testing.T, token string, stories map[string]func(*testing.T)) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(stories)) {
+		t.Run(name, func(t *testing.T) {
+			c.succeeds(t, token)
+			stories[name](t)
+		})
+	}
+}
+
+// A pod has what its spec says, whatever is asked for.
+func TestBrokerKnowsSpecs(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	c.offer(t, namespace(t), "theirs")
+	pod, settings, token := c.bystander(t)
+	c.besides(t, token, map[string]func(*testing.T){
 		"InventedContainer": func(t *testing.T) {
 			t.Helper()
-			for _, name := range []string{"nobody", "App", "app ", "app/../app", ""} {
-				if values, _ := c.ask(t, token, name); values != nil {
-					t.Errorf("%q: %d values", name, len(values))
+			for _, name := range []string{"nobody", "debugger", "copy-azurekeyvault-env", "app0"} {
+				c.refuses(t, token, name, "NoSuchContainer")
+			}
+			for _, name := range []string{"App", "app ", "app/../app", "*", ""} { // which no container can have
+				if values, line := c.ask(t, token, name); values != nil || line.Result != "bad_request" {
+					t.Errorf("%q: %d values, %s", name, len(values), line.Result)
 				}
 			}
 		},
 		"OtherNamespace": func(t *testing.T) {
 			t.Helper()
-			if values, rule := c.ask(t, token, "reaching"); values != nil || rule != "OwnPod" {
-				t.Errorf("%d values, rule %s", len(values), rule)
+			values, line := c.ask(t, token, "reaching")
+			if values != nil || line.Result != "refused" || line.identity != bearer(t, token) {
+				t.Errorf("%d values, %+v", len(values), line)
 			}
 		},
 		"ConfigMapChanged": func(t *testing.T) {
 			t.Helper()
-			nothing(t, "referring")
+			c.nothing(t, token)
 			settings.Data = map[string]string{"A": "mine@azurekeyvault", "B": "<mine@azurekeyvault>", "C": "mine@azurekeyvault"}
 			if err := admin.Update(t.Context(), settings); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
 		},
 		"Annotations": func(t *testing.T) {
 			t.Helper()
@@ -372,7 +429,40 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 			if err := admin.Update(t.Context(), pod); err != nil {
 				t.Fatal(err)
 			}
-			nothing(t, "referring")
+			c.nothing(t, token)
+		},
+	})
+}
+
+// What becomes of a pod after it was created gives it nothing either.
+func TestBrokerKnowsFirstSpecs(t *testing.T) {
+	t.Parallel()
+	c := newCounter(t)
+	pod, _, token := c.bystander(t)
+	c.besides(t, token, map[string]func(*testing.T){
+		"LabelsAndStatus": func(t *testing.T) {
+			t.Helper()
+			pod.Labels = map[string]string{"azurekeyvault": "mine", "inject.env-injector.spv.no": "referring", "ENV_INJECTOR_FOR_A": "mine"}
+			if err := admin.Update(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			status := corev1.ContainerStatus{Name: "referring", Image: "mine@azurekeyvault", ImageID: "mine@azurekeyvault"}
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{status, {Name: "invented", Image: "mine@azurekeyvault"}}
+			pod.Status.Message = "A=mine@azurekeyvault"
+			pod.Status.Conditions = []corev1.PodCondition{{Type: "spv.no/A", Status: corev1.ConditionTrue, Reason: "A", Message: "mine@azurekeyvault"}}
+			if err := admin.Status().Update(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			c.nothing(t, token)
+			c.refuses(t, token, "invented", "NoSuchContainer")
+		},
+		"ImageChanged": func(t *testing.T) { // which, of a container, a live pod allows
+			t.Helper()
+			pod.Spec.Containers[1].Image = "registry.example/mine@azurekeyvault:1"
+			if err := admin.Update(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			c.nothing(t, token)
 		},
 		"EphemeralContainer": func(t *testing.T) {
 			t.Helper()
@@ -383,21 +473,41 @@ func TestBrokerKnowsSpecs(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.refuses(t, token, "debugger", "NoSuchContainer")
+			// One cannot take a container's name.
+			pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				Name: "referring", Image: "registry.example/sh:1", Env: []corev1.EnvVar{{Name: "A", Value: "mine@azurekeyvault"}},
+			}})
+			if err := admin.SubResource("ephemeralcontainers").Update(t.Context(), pod); !apierrors.IsInvalid(err) {
+				t.Errorf("the API server lets an ephemeral container have a container's name: %v", err)
+			}
+			if err := admin.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+				t.Fatal(err)
+			}
+			c.nothing(t, token)
 		},
 		"SpecOfALivePod": func(t *testing.T) { // upon this the others rest
 			t.Helper()
-			changed := pod.DeepCopy()
-			changed.Spec.Containers[1].Env = []corev1.EnvVar{{Name: "A", Value: "mine@azurekeyvault"}}
-			if err := admin.Update(t.Context(), changed); !apierrors.IsInvalid(err) {
-				t.Errorf("the API server lets a pod's environment be changed: %v", err)
+			for _, how := range []string{"", "resize", "status"} {
+				changed := pod.DeepCopy()
+				changed.ResourceVersion = "" // whatever it is by now
+				changed.Spec.Containers[1].Env = []corev1.EnvVar{{Name: "A", Value: "mine@azurekeyvault"}}
+				changed.Spec.Containers[1].EnvFrom = nil
+				update := func() error { return admin.SubResource(how).Update(t.Context(), changed) }
+				if how == "" {
+					update = func() error { return admin.Update(t.Context(), changed) }
+				}
+				if err := update(); err != nil && !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+					t.Errorf("%q: %v", how, err)
+				}
+				var now corev1.Pod
+				if err := admin.Get(t.Context(), client.ObjectKeyFromObject(pod), &now); err != nil {
+					t.Fatal(err)
+				}
+				if d := cmp.Diff(pod.Spec.Containers, now.Spec.Containers); d != "" {
+					t.Errorf("the API server lets a pod's environment be changed by %q: -before +after\n%s", how, d)
+				}
+				c.nothing(t, token)
 			}
-			nothing(t, "referring")
 		},
-	}
-	for _, name := range slices.Sorted(maps.Keys(stories)) {
-		t.Run(name, func(t *testing.T) {
-			c.succeeds(t, token)
-			stories[name](t)
-		})
-	}
+	})
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
+	"github.com/akv2k8s/akv2k8s/internal/vault"
 	"github.com/akv2k8s/akv2k8s/test/harness"
 )
 
@@ -61,11 +63,15 @@ func uninstallKeepsObjects(s *story) {
 }
 
 func theEnvInjectorAlone(s *story) {
-	s.upgrade("--set", "controller.enabled=false")
+	s.upgrade("--set", "controller.enabled=false", "--set", "env_injector.onVaultUnavailable=fail", "--set", "global.keyVaultReads.shareWindow=0")
 	if left := s.product("get", "deployments,leases", "-o", "name"); strings.Contains(left, "deployment.apps/"+harness.Release+"-controller") {
 		s.Errorf("the Env Injector alone has %s", left)
 	}
 	s.injects("alone")
+	// This one remembers nothing.
+	s.misbehave("secrets/alone-inject", harness.Fault{Kind: "error", Status: 503})
+	s.apply(doomed("outage", "alone-inject@azurekeyvault"))
+	s.failed("outage", "125", "VALUE", v2beta1.ReasonVaultUnavailable, s.object("alone-inject"), vault.ErrUnavailable.Error())
 }
 
 func uninstall(s *story) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/akv2k8s/akv2k8s/test/harness"
 )
@@ -22,7 +23,6 @@ var disruptionStories = []tale{
 	{"NoBroker", noBroker},
 	{"NoWebhook", noWebhook},
 	{"CertificatesAreRenewedWithoutRestart", certificatesAreRenewedWithoutRestart},
-	{"LastValuesInAnOutage", lastValuesInAnOutage},
 }
 
 // product runs kubectl in the release's namespace.
@@ -88,12 +88,18 @@ func (s *story) killed(pod, program string) {
 	s.kill(harness.Namespace, pod, program)
 }
 
+// kill ends a program in any pod.
 func (s *story) kill(namespace, pod, program string) {
 	s.Helper()
-	uid := s.kubectl("-n", namespace, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}")
+	s.signal("KILL", s.kubectl("-n", namespace, "get", "pod", pod, "-o", "jsonpath={.metadata.uid}"), program)
+}
+
+// signal sends one to the processes of a pod that have a word in their arguments.
+func (s *story) signal(name, uid, word string) {
+	s.Helper()
 	_, err := the.OnNode(s.Context(), "", "sh", "-c", `
 		for p in $(grep -l '`+uid+`' /proc/[0-9]*/cgroup | cut -d/ -f3); do
-			! grep -q `+program+` /proc/$p/cmdline || kill -9 $p
+			! grep -q `+word+` /proc/$p/cmdline || kill -`+name+` $p
 		done`)
 	s.ok(err)
 }
@@ -120,39 +126,52 @@ func aStopOfTheControllerLosesNothing(s *story) {
 	}
 }
 
-// injectorPodsAreReplaced while many containers start.
+// injectorPodsAreReplaced while a hundred containers start: brokers are killed, one
+// after another, and no container has to start twice for it.
 func injectorPodsAreReplaced(s *story) {
-	s.secret("it")
+	value := s.secret("it")
 	s.akvs("it", "secret", "it", "")
 	s.apply(`
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: many}
 spec:
-  replicas: 8
+  replicas: 100
   selector: {matchLabels: {app: many}}
   template:
     metadata: {labels: {app: many}}
     spec:
-      terminationGracePeriodSeconds: 5
+      terminationGracePeriodSeconds: 1
       containers:
       - name: app
         image: ` + appImage + `
-        env:
-        - {name: VALUE, value: it@azurekeyvault}
-        - {name: ENV_INJECTOR_WAIT_BEFORE_RETRY, value: "1"}
+        command: [/app, report]
+        env: [{name: VALUE, value: it@azurekeyvault}]
 `)
-	for _, component := range []string{"broker", "env-injector"} {
-		s.product("delete", "pod", podsOf(s, component)[0], "--wait=false")
+	s.product("delete", "pod", podsOf(s, "env-injector")[0], "--wait=false")
+	killed := 0
+	for deadline := time.Now().Add(3 * patience); s.kubectl("get", "deployment", "many", "-o", "jsonpath={.status.readyReplicas}") != "100"; killed++ {
+		if time.Now().After(deadline) {
+			s.Fatalf("not all have started: %s", s.kubectl("get", "deployment", "many"))
+		}
+		oldest := s.product("get", "pods", "-l", "app.kubernetes.io/component=broker", "--field-selector", "status.phase=Running",
+			"--sort-by=.metadata.creationTimestamp", "-o", "jsonpath={.items[0].metadata.name}")
+		s.product("delete", "pod", oldest, "--grace-period=0", "--force")
+		s.product("rollout", "status", "deployment/"+harness.Release+"-broker", "--timeout="+patience.String())
 	}
-	s.kubectl("rollout", "status", "deployment/many", "--timeout="+patience.String())
+	s.Logf("%d brokers were killed", killed)
+	if killed < 3 {
+		s.Errorf("only %d brokers were killed: that proves little", killed)
+	}
 	restarts := s.kubectl("get", "pods", "-l", "app=many", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}")
 	if strings.Trim(restarts, "0 ") != "" {
 		s.Errorf("containers were restarted: %s", restarts)
 	}
-	for _, component := range []string{"broker", "env-injector"} {
-		s.product("rollout", "status", "deployment/"+harness.Release+"-"+component, "--timeout="+patience.String())
+	reports := s.kubectl("logs", "-l", "app=many", "-c", "app", "--tail=-1", "--max-log-requests=100")
+	if got := strings.Count(reports, digest(value)); got != 100 {
+		s.Errorf("%d programs have the value", got)
 	}
+	s.product("rollout", "status", "deployment/"+harness.Release+"-env-injector", "--timeout="+patience.String())
 }
 
 func noBroker(s *story) {

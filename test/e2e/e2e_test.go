@@ -61,6 +61,7 @@ var groups = []struct {
 	together bool
 	stories  []tale
 }{
+	{"Outage", true, outageStories}, // takes longest, and waits most
 	{"Controller", true, controllerStories},
 	{"Outputs", true, outputStories},
 	{"ControllerRefuses", true, controllerRefusals},
@@ -112,7 +113,6 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "preparing the end-to-end tests:", err)
 		return 1
 	}
-	_ = os.RemoveAll(keptLogs) // of an earlier run
 	end := keepPodLogs(ctx)
 	defer end()
 	return m.Run()

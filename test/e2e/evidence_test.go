@@ -18,9 +18,11 @@ import (
 // file, until its last byte, after the kubelet has removed its own name for it.
 const keptLogs = harness.StateDir + "/e2e"
 
-// keepPodLogs keeps the log of every container that ever runs, also of those that
-// are gone when the search begins.
+// keepPodLogs keeps the log and the config of every container that ever runs, also of
+// those that are gone when the search begins.
 func keepPodLogs(ctx context.Context) func() {
+	_ = os.RemoveAll(keptLogs) // of an earlier run
+	_ = os.RemoveAll(nodeRoot() + keptConfigs)
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -28,6 +30,7 @@ func keepPodLogs(ctx context.Context) func() {
 		defer tick.Stop()
 		for {
 			linkPodLogs()
+			linkConfigs()
 			select {
 			case <-tick.C:
 			case <-ctx.Done():

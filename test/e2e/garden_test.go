@@ -107,8 +107,12 @@ func (g *garden) certificate(r reach, held harness.Certificate) error {
 	return nil
 }
 
-// pkcs begins the names of all algorithms and types in a PFX (1.2.840.113549).
-var pkcs = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d}
+// pkcs and nist begin the names of all algorithms and types in a PFX (1.2.840.113549 and
+// 2.16.840.1.101.3.4), which every program has that knows them.
+var (
+	pkcs = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d}
+	nist = []byte{0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04}
+)
 
 // secretPFX is what lies between the names and certificates of a PFX: the
 // encrypted key.
@@ -117,7 +121,7 @@ func secretPFX(held harness.Certificate) [][]byte {
 	if err != nil {
 		return nil // it is PEM
 	}
-	public := [][]byte{pkcs}
+	public := [][]byte{nist, pkcs}
 	for block, rest := pem.Decode([]byte(held.ChainPEM)); block != nil; block, rest = pem.Decode(rest) {
 		public = append(public, block.Bytes)
 	}

@@ -65,9 +65,13 @@ func (s *story) running(manifest string) {
 func commandGiven(s *story) {
 	value := s.secret("it")
 	s.akvs("it", "secret", "it", "")
-	s.running(pod(usual))
+	synced := the.planted.draw(inSecret, 40) // of one with an output, which is a value like any other
+	s.setSecret("synced", synced)
+	s.akvs("synced", "secret", "synced", opaque("out"))
+	s.running(pod(usual + "    - {name: SYNCED, value: synced@azurekeyvault}\n"))
 	r := s.reported("app", "app")
-	s.got(r, map[string]string{"VALUE": value})
+	s.got(r, map[string]string{"VALUE": value, "SYNCED": synced})
+	s.becomes("out", "value", synced)
 	if want := []string{"/app", "report"}; !slices.Equal(r.Args, want) {
 		s.Errorf("arguments %q; want %q", r.Args, want)
 	}

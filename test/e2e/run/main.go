@@ -34,6 +34,7 @@ import (
 var settings = []string{
 	"--set", "global.logLevel=debug",
 	"--set", "azureKeyVaultResyncPeriod=3",
+	"--set", "env_injector.onVaultUnavailable=use-cached",
 	"--set", "controller.strategy.rollingUpdate.maxSurge=100%",
 	"--set", "env_injector.broker.strategy.rollingUpdate.maxSurge=100%",
 	// It concerns the namespaces that ask for it alone.
