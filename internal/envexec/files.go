@@ -213,7 +213,7 @@ func alive(path string) []string {
 // becomes the program.
 func life(pid string) string {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat") //nolint:gosec // a process's own user may read whatever this may be
-	behind := bytes.LastIndexByte(stat, ')') // of the program's name, which may hold anything
+	behind := bytes.LastIndexByte(stat, ')')           // of the program's name, which may hold anything
 	if err != nil || behind < 0 {
 		return ""
 	}
