@@ -18,7 +18,7 @@ func (b *Broker) Unlimited() {
 func (b *Broker) HoldPods() { b.limits.pods.burst = 0 }
 
 // Granted is an answer's status and size.
-func Granted(values grant.Values) (status, size int) {
+func Granted(values grant.Values) (int, int) {
 	o := granted(grant.Verdict{}, values)
 	return o.status, len(o.body)
 }

@@ -74,7 +74,7 @@ func TestWrapperAndBroker(t *testing.T) {
 // Files arrive as the broker has rendered them, a pair as one that a server can use.
 func TestWrapperAndBrokerFiles(t *testing.T) {
 	s := newStage(t)
-	dir, err := os.MkdirTemp("/dev/shm", "broker-")
+	dir, err := os.MkdirTemp("/dev/shm", "broker-") //nolint:usetesting // files go into memory alone
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -212,14 +212,14 @@ func alive(path string) []string {
 // (proc_pid_stat(5), fields 1 and 22), which no other process has had. Both stay when it
 // becomes the program.
 func life(pid string) string {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	behind := bytes.LastIndexByte(stat, ')') // of the program's name, which may hold anything
+	stat, err := os.ReadFile("/proc/" + pid + "/stat") //nolint:gosec // a process's own user may read whatever this may be
+	behind := bytes.LastIndexByte(stat, ')')           // of the program's name, which may hold anything
 	if err != nil || behind < 0 {
 		return ""
 	}
 	number, _, _ := bytes.Cut(stat, []byte(" "))
 	fields := strings.Fields(string(stat[behind+1:]))
-	const state, start = 3 - 3, 22 - 3
+	const state, start = 0, 19 // the third field, and the twenty-second
 	if len(fields) <= start || fields[state] == "Z" {
 		return ""
 	}

@@ -18,7 +18,7 @@ import (
 // memory is a volume as Kubernetes mounts it, with these options if the test may.
 func memory(t *testing.T, options ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "envexec-")
+	dir, err := os.MkdirTemp("/dev/shm", "envexec-") //nolint:usetesting // which is on a disk
 	if err != nil {
 		t.Fatalf("files go into memory, and there is none at /dev/shm: %v", err)
 	}
@@ -163,7 +163,7 @@ func TestFilesOfADirectory(t *testing.T) {
 	for i := range 300 {
 		pairs = append(pairs, fmt.Sprintf("-f.%d_", i), strings.Repeat("\x00", i))
 	}
-	answer := saidFiles("x", pairs...)
+	answer := saidFiles(pairs...)
 	if err := envexec.Write([]string{"A=x@azurekeyvault;directory"}, answer, root); err != nil {
 		t.Fatal(err)
 	}

@@ -31,16 +31,16 @@ func said(pairs ...string) brokerapi.Response {
 	return r
 }
 
-// saidFiles is an answer with the directory of name, which has name and content of
-// each file in turn, that are values too; there is no y.
-func saidFiles(name string, pairs ...string) brokerapi.Response {
+// saidFiles is an answer with the directory of x, which has name and content of each
+// file in turn, that are values too; there is no y.
+func saidFiles(pairs ...string) brokerapi.Response {
 	r := said("y@azurekeyvault;directory", "-")
 	files := map[string][]byte{}
 	for i := 0; i < len(pairs); i += 2 {
 		files[pairs[i]] = []byte(pairs[i+1])
-		r.Values[name+"@azurekeyvault?"+pairs[i]] = []byte(pairs[i+1])
+		r.Values["x@azurekeyvault?"+pairs[i]] = []byte(pairs[i+1])
 	}
-	r.Directories = map[string]map[string][]byte{name + "@azurekeyvault;directory": files}
+	r.Directories = map[string]map[string][]byte{"x@azurekeyvault;directory": files}
 	return r
 }
 
@@ -71,8 +71,8 @@ func TestFill(t *testing.T) {
 		"File":            {[]string{"A=x@azurekeyvault?q;file", "B=x@azurekeyvault;file", "C=x@azurekeyvault"}, said("x@azurekeyvault?q", "\x00", "x@azurekeyvault", "1"), []string{"A=/files/x/q", "B=/files/x/value", "C=1"}},
 		"FileInline":      {[]string{"A=--key=<x@azurekeyvault;file>,<x@azurekeyvault>"}, x, []string{"A=--key=/files/x/value,1"}},
 		"FileAbsent":      {[]string{"A=x@azurekeyvault;file;optional", "B=(<x@azurekeyvault;file;optional>)", "C=x@azurekeyvault;file;default=d"}, said("x@azurekeyvault", "-"), []string{"B=()", "C=/files/x/value"}},
-		"Directory":       {[]string{"A=x@azurekeyvault;directory", "B=<x@azurekeyvault;directory>/a", "C=y@azurekeyvault;directory;optional"}, saidFiles("x", "a", "1"), []string{"A=/files/x", "B=/files/x/a"}},
-		"FileOfDirectory": {[]string{"A=x@azurekeyvault;directory", "B=x@azurekeyvault?a;file"}, saidFiles("x", "a", "1"), []string{"A=/files/x", "B=/files/x/a"}},
+		"Directory":       {[]string{"A=x@azurekeyvault;directory", "B=<x@azurekeyvault;directory>/a", "C=y@azurekeyvault;directory;optional"}, saidFiles("a", "1"), []string{"A=/files/x", "B=/files/x/a"}},
+		"FileOfDirectory": {[]string{"A=x@azurekeyvault;directory", "B=x@azurekeyvault?a;file"}, saidFiles("a", "1"), []string{"A=/files/x", "B=/files/x/a"}},
 		"OrderAndDuplicatesStay": {
 			[]string{"B=2", "A=x@azurekeyvault", "B=3", "A=x@azurekeyvault", "C"},
 			x,
@@ -94,7 +94,7 @@ func TestFill(t *testing.T) {
 
 // differing has a file that is not as it is by itself.
 func differing() brokerapi.Response {
-	r := saidFiles("x", "a", "hunter2")
+	r := saidFiles("a", "hunter2")
 	r.Values["x@azurekeyvault?a"] = []byte("hunter3")
 	return r
 }
@@ -116,13 +116,13 @@ func TestFillRefuses(t *testing.T) {
 		"NeededAbsent":    {[]string{"A=x@azurekeyvault"}, said("x@azurekeyvault", "-"), "A: ", "hunter2"},
 		"Malformed":       {[]string{"A=p://u:hunter2@azurekeyvault"}, said(), "A: not a placeholder", "hunter2"},
 		"ZeroByte":        {[]string{"A=<x@azurekeyvault>"}, said("x@azurekeyvault", "hunter2\x00"), "A has a zero byte, which an environment variable cannot hold: ask for a file", "hunter2"},
-		"UnfilledFile":    {[]string{"A=x@azurekeyvault;file"}, saidFiles("x", "a", "hunter2"), "A: the placeholder there is not among those", "hunter2"},
+		"UnfilledFile":    {[]string{"A=x@azurekeyvault;file"}, saidFiles("a", "hunter2"), "A: the placeholder there is not among those", "hunter2"},
 		"UnfilledDir":     {[]string{"A=x@azurekeyvault;directory"}, said("x@azurekeyvault", "hunter2"), "A: the placeholder there is not among those", "hunter2"},
-		"DirAbsent":       {[]string{"A=y@azurekeyvault;directory"}, saidFiles("x", "a", "hunter2"), "A: the placeholder there is not among those", "hunter2"},
+		"DirAbsent":       {[]string{"A=y@azurekeyvault;directory"}, saidFiles("a", "hunter2"), "A: the placeholder there is not among those", "hunter2"},
 		"TwoDefaults":     {[]string{"A=x@azurekeyvault;file;default=hunter2", "B=x@azurekeyvault;file;default=2"}, said("x@azurekeyvault", "-"), "A (x@azurekeyvault;file;default=) and B (x@azurekeyvault;file;default=) ask for the same file, x/value, ", "hunter2"},
 		"FileAndOther":    {[]string{"A=x@azurekeyvault?a;file", "B=x@azurekeyvault;directory"}, differing(), "A (x@azurekeyvault?a;file) and B (x@azurekeyvault;directory) ask for the same file, x/a, ", "hunter2"},
-		"FileElsewhere":   {[]string{"A=x@azurekeyvault;directory"}, saidFiles("x", "../a", "hunter2"), "could not be read", "hunter2"},
-		"FileOfNoName":    {[]string{"A=x@azurekeyvault;directory"}, saidFiles("x", "..", "hunter2"), "could not be read", "hunter2"},
+		"FileElsewhere":   {[]string{"A=x@azurekeyvault;directory"}, saidFiles("../a", "hunter2"), "could not be read", "hunter2"},
+		"FileOfNoName":    {[]string{"A=x@azurekeyvault;directory"}, saidFiles("..", "hunter2"), "could not be read", "hunter2"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {

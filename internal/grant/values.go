@@ -206,18 +206,19 @@ func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 // take puts what one placeholder stands for where it belongs.
 func (v *Values) take(n Need, opened shelf, read Read) error {
 	parts, err := opened.parts(n, read)
-	switch {
-	case err != nil:
-	case n.directory:
-		var files map[string]secret.Value
-		if files, err = parts.Directory(); err == nil {
+	if err != nil {
+		return err
+	}
+	if n.directory {
+		files, err := parts.Directory()
+		if err == nil {
 			v.Directories[n.Key] = files
 		}
-	default:
-		var value secret.Value
-		if value, err = parts.Env(n.query); err == nil {
-			v.Values[n.Key] = value
-		}
+		return err
+	}
+	value, err := parts.Env(n.query)
+	if err == nil {
+		v.Values[n.Key] = value
 	}
 	return err
 }

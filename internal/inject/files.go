@@ -67,8 +67,7 @@ func isFilesMount(m corev1.VolumeMount) bool {
 // alone refuses a pod in which another container can read these files.
 func (in *injection) alone(t target, volume string) bool {
 	for _, other := range in.all {
-		mounts := func(m corev1.VolumeMount) bool { return m.Name == volume }
-		if other.Name != t.Name && slices.ContainsFunc(other.VolumeMounts, mounts) {
+		if other.Name != t.Name && other.mounts(volume) {
 			in.refuse("container %q mounts volume %q, which is for the files of container %q alone: remove that mount", other.Name, volume, t.Name)
 			return false
 		}
@@ -76,12 +75,17 @@ func (in *injection) alone(t target, volume string) bool {
 	return true
 }
 
+func (t target) mounts(volume string) bool {
+	return slices.ContainsFunc(t.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume })
+}
+
 // newFilesVolume is the first name of the kind that is free.
 func (in *injection) newFilesVolume() string {
 	for {
 		in.filesVolumes++
 		name := brokerapi.FilesVolumePrefix + strconv.Itoa(in.filesVolumes)
-		if !slices.ContainsFunc(in.spec.Volumes, func(v corev1.Volume) bool { return v.Name == name }) {
+		present := slices.ContainsFunc(in.spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+		if !present && !slices.ContainsFunc(in.all, func(t target) bool { return t.mounts(name) }) {
 			return name
 		}
 	}

@@ -254,7 +254,8 @@ func filesApart(t *rapid.T, pod corev1.Pod) {
 	}
 }
 
-// Webhooks after ours may put containers before those that we know.
+// Webhooks after ours may put containers before those that we know; whoever copies a
+// pod may forget a volume.
 func TestFilesStayWithTheirContainer(t *testing.T) {
 	t.Parallel()
 	out, _ := decide(t, readJSON(t, "testdata/files/in.yaml"))
@@ -265,6 +266,8 @@ func TestFilesStayWithTheirContainer(t *testing.T) {
 	newcomer := corev1.Container{Name: "newcomer", Command: []string{"/app"}, Env: []corev1.EnvVar{{Name: "A", Value: "my-secret@azurekeyvault;file"}}}
 	slices.Reverse(pod.Spec.Containers)
 	pod.Spec.Containers = append([]corev1.Container{newcomer}, pod.Spec.Containers...)
+	forgotten := func(v corev1.Volume) bool { return v.Name == "azure-keyvault-files-4" }
+	pod.Spec.Volumes = slices.DeleteFunc(pod.Spec.Volumes, forgotten)
 	want := pod.DeepCopy()
 	raw, err := json.Marshal(pod)
 	if err != nil {
@@ -280,6 +283,9 @@ func TestFilesStayWithTheirContainer(t *testing.T) {
 	}
 	if d := cmp.Diff(want.Spec.Containers[1:], after.Spec.Containers[1:]); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+	if !slices.ContainsFunc(after.Spec.Volumes, forgotten) {
+		t.Error("the volume that was forgotten is not added")
 	}
 	last := after.Spec.Containers[0].VolumeMounts[2]
 	if d := cmp.Diff(corev1.VolumeMount{Name: "azure-keyvault-files-5", MountPath: brokerapi.FilesDir}, last); d != "" {

@@ -10,8 +10,8 @@
 // NAME is an AzureKeyVaultSecret of the pod's namespace; "?QUERY" may be left
 // out. Behind it, ";file" puts the value into a file and ";directory" all parts of the
 // object into several, whose path then stands in the text; ";optional" or
-// ";default=TEXT", last, say what happens when there is no such object. The kubelet's $(VAR) and $$, Helm, Flux, Terraform and envsubst pass
-// all of this on as it is.
+// ";default=TEXT", last, say what happens when there is no such object. The kubelet's
+// $(VAR) and $$, Helm, Flux, Terraform and envsubst pass all of this on as it is.
 //
 // The package finds and parses; it reads nothing.
 package placeholder

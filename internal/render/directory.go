@@ -58,14 +58,11 @@ func (p Parts) all(c choice) (map[string]secret.Value, error) {
 func directory(spec v2beta1.AzureKeyVaultSecretSpec) (choice, error) {
 	to := asked(spec, "")
 	to.kind = Secret
-	if out := spec.Output.Secret; out != nil {
-		to.secretType, to.addAuth = corev1.SecretType(out.Type), out.AddAuth
-	}
-	switch spec.Vault.Object.Type {
-	case v2beta1.ObjectCertificate:
+	switch out := spec.Output.Secret; {
+	case spec.Vault.Object.Type == v2beta1.ObjectCertificate:
 		to.secretType = corev1.SecretTypeTLS
-	case v2beta1.ObjectMultiKeyValue:
-		to.secretType = ""
+	case spec.Vault.Object.Type == v2beta1.ObjectSecret && out != nil:
+		to.secretType, to.addAuth = corev1.SecretType(out.Type), out.AddAuth
 	}
 	c, err := fit(spec.Vault.Object.Type, to)
 	if c.secretType == anyType && c.object != v2beta1.ObjectMultiKeyValue {

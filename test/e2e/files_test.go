@@ -98,7 +98,7 @@ func (s *story) has(container string, r report, contents map[string]string) {
 }
 
 // filesAnewAtEachStart: they are those of the start, whatever the vault and probes do
-// meanwhile, and the next start leaves nothing of them. The pod has users of its own.
+// meanwhile, and the next start leaves nothing of them.
 func filesAnewAtEachStart(s *story) {
 	old := s.secret("it")
 	s.akvs("it", "secret", "it", "")
@@ -116,7 +116,7 @@ func filesAnewAtEachStart(s *story) {
       periodSeconds: 1
       timeoutSeconds: 10
       exec: {command: [sh, -c, 'echo "PROBED $(printf %s "$VALUE" | sha256sum)" >/proc/1/fd/1']}
-`, "  hostUsers: false\n"), "name: app}", "name: app, annotations: {exec.env-injector.spv.no/app: readinessProbe}}", 1))
+`), "name: app}", "name: app, annotations: {exec.env-injector.spv.no/app: readinessProbe}}", 1))
 	fresh := s.secret("it")
 	s.logs("app", "PROBED "+digest(fresh))
 	s.kubectl("exec", "app", "--", "touch", brokerapi.FilesDir+"/go")
