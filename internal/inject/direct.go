@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
@@ -150,24 +149,4 @@ func otherToken(s Settings) string {
 
 func (in *injection) hasVolume(name string) bool {
 	return slices.ContainsFunc(in.spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
-}
-
-// directMemory is enough for copying the program that reads vaults itself: it has to
-// hold the copy beside what it uses.
-const directMemory = "64Mi"
-
-// needed are the resources of the installer as configured, but for that program never
-// less memory than it takes.
-func (in *injection) needed() corev1.ResourceRequirements {
-	r := in.settings.Resources
-	if in.settings.Direct == nil {
-		return r
-	}
-	r = *r.DeepCopy()
-	for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
-		if _, given := list[corev1.ResourceMemory]; given {
-			raise(list, corev1.ResourceMemory, resource.MustParse(directMemory))
-		}
-	}
-	return r
 }
