@@ -5,6 +5,7 @@ package inject
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,9 @@ type Account struct {
 	Unreadable string // why nothing is known of it, in words such as Missing; empty is read
 }
 
+// identifier is a UUID or, of a tenant, a domain.
+var identifier = regexp.MustCompile(`\A[0-9A-Za-z][0-9A-Za-z.-]{0,127}\z`)
+
 // maxTold bounds what one variable tells: Linux gives it 128 KiB. An AzureKeyVaultSecret
 // takes about 150 bytes.
 const maxTold = 64 << 10
@@ -58,14 +62,14 @@ func (in *injection) environmentOfItsOwn() {
 				t.Name, len(text)>>10, maxTold>>10)
 			continue
 		}
-		if written += len(text); written > maxWritten {
-			in.refuse("what the AzureKeyVaultSecrets of its containers say is more than a pod can hold: container %q is one of those", t.Name)
+		if written += len(text) + len(in.settings.Direct.CABundle); written > maxWritten {
+			in.refuse("what the pod's containers must be told, of their AzureKeyVaultSecrets for the most part, is more than a pod can hold: container %q is one of those", t.Name)
 			return
 		}
 		for _, want := range []corev1.EnvVar{
 			{Name: brokerapi.EnvSecrets, Value: escape(text)},
-			{Name: brokerapi.EnvClientID, Value: escape(in.facts.Account.ClientID)},
-			{Name: brokerapi.EnvTenantID, Value: escape(tenant)},
+			{Name: brokerapi.EnvClientID, Value: in.facts.Account.ClientID},
+			{Name: brokerapi.EnvTenantID, Value: tenant},
 			{Name: brokerapi.EnvCloud, Value: in.settings.Direct.Cloud},
 			{Name: brokerapi.EnvVaultSuffix, Value: in.settings.Direct.VaultSuffix},
 			{Name: brokerapi.EnvTrusted, Value: escape(in.settings.Direct.CABundle)},
@@ -95,6 +99,9 @@ func (in *injection) identity() string {
 	case tenant == "":
 		in.refuse("the pod reads its vaults itself, and the tenant of its identity is not known: annotate service account %q with %s, "+
 			"or set global.workloadIdentity.tenantId of the installation", a.Name, AnnotationTenantID)
+	case !identifier.MatchString(a.ClientID), !identifier.MatchString(tenant):
+		in.refuse("the pod reads its vaults itself, and what its service account %q or the installation names is no identity: "+
+			"%s must be the client id of one, and %s the id of its tenant", a.Name, AnnotationClientID, AnnotationTenantID)
 	}
 	return tenant
 }
