@@ -197,7 +197,7 @@ func newHook(t *testing.T) *hook {
 			},
 		},
 		Direct:  &inject.Settings{Image: "registry.example/azure-keyvault-env-direct:1", Direct: &inject.Direct{TenantID: "tenant"}},
-		Account: source.Account,
+		Account: source.Account, Secret: source.SecretNow,
 		Cluster: source, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 	})
 	run(t, source.Run)
