@@ -94,7 +94,7 @@ func newHandler(cfg config.Webhook, source *kube.Source, certificates *servingce
 			return images.Command(ctx, image.Request(l))
 		},
 		Source:  readable(cfg, source),
-		Account: source.Account,
+		Account: source.Account, Secret: source.SecretNow,
 		Guard:   webhook.Guard{Groups: cfg.BreakGlassGroups, Pod: source.Pod},
 		Cluster: source, Metrics: counts, Log: log,
 	}

@@ -5,10 +5,10 @@ package inject
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
@@ -39,6 +39,9 @@ type Account struct {
 	Unreadable string // why nothing is known of it, in words such as Missing; empty is read
 }
 
+// identifier is a UUID or, of a tenant, a domain.
+var identifier = regexp.MustCompile(`\A[0-9A-Za-z][0-9A-Za-z.-]{0,127}\z`)
+
 // maxTold bounds what one variable tells: Linux gives it 128 KiB. An AzureKeyVaultSecret
 // takes about 150 bytes.
 const maxTold = 64 << 10
@@ -59,14 +62,14 @@ func (in *injection) environmentOfItsOwn() {
 				t.Name, len(text)>>10, maxTold>>10)
 			continue
 		}
-		if written += len(text); written > maxWritten {
-			in.refuse("what the AzureKeyVaultSecrets of its containers say is more than a pod can hold: container %q is one of those", t.Name)
+		if written += len(text) + len(in.settings.Direct.CABundle); written > maxWritten {
+			in.refuse("what the pod's containers must be told, of their AzureKeyVaultSecrets for the most part, is more than a pod can hold: container %q is one of those", t.Name)
 			return
 		}
 		for _, want := range []struct{ name, value string }{
 			{brokerapi.EnvSecrets, escape(text)},
-			{brokerapi.EnvClientID, escape(in.facts.Account.ClientID)},
-			{brokerapi.EnvTenantID, escape(tenant)},
+			{brokerapi.EnvClientID, in.facts.Account.ClientID},
+			{brokerapi.EnvTenantID, tenant},
 			{brokerapi.EnvCloud, in.settings.Direct.Cloud},
 			{brokerapi.EnvVaultSuffix, in.settings.Direct.VaultSuffix},
 			{brokerapi.EnvTrusted, escape(in.settings.Direct.CABundle)},
@@ -89,6 +92,9 @@ func (in *injection) identity() string {
 	case tenant == "":
 		in.refuse("the pod reads its vaults itself, and the tenant of its identity is not known: annotate service account %q with %s, "+
 			"or set global.workloadIdentity.tenantId of the installation", a.Name, AnnotationTenantID)
+	case !identifier.MatchString(a.ClientID), !identifier.MatchString(tenant):
+		in.refuse("the pod reads its vaults itself, and what its service account %q or the installation names is no identity: "+
+			"%s must be the client id of one, and %s the id of its tenant", a.Name, AnnotationClientID, AnnotationTenantID)
 	}
 	return tenant
 }
@@ -143,24 +149,4 @@ func otherToken(s Settings) string {
 
 func (in *injection) hasVolume(name string) bool {
 	return slices.ContainsFunc(in.spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
-}
-
-// directMemory is enough for copying the program that reads vaults itself: it has to
-// hold the copy beside what it uses.
-const directMemory = "64Mi"
-
-// needed are the resources of the installer as configured, but for that program never
-// less memory than it takes.
-func (in *injection) needed() corev1.ResourceRequirements {
-	r := in.settings.Resources
-	if in.settings.Direct == nil {
-		return r
-	}
-	r = *r.DeepCopy()
-	for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
-		if _, given := list[corev1.ResourceMemory]; given {
-			raise(list, corev1.ResourceMemory, resource.MustParse(directMemory))
-		}
-	}
-	return r
 }

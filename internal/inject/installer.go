@@ -65,7 +65,7 @@ func (in *injection) newInstaller() corev1.Container {
 		ImagePullPolicy: in.settings.PullPolicy,
 		Command:         []string{program},
 		Args:            []string{"copy", brokerapi.Binary},
-		Resources:       installerResources(in.spec, in.needed()),
+		Resources:       installerResources(in.spec, in.settings.Resources),
 		SecurityContext: installerSecurity(in.spec),
 		VolumeMounts:    []corev1.VolumeMount{{Name: brokerapi.VolumeName, MountPath: brokerapi.BinaryDir}},
 	}

@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
 	"github.com/akv2k8s/akv2k8s/internal/inject"
 	"github.com/akv2k8s/akv2k8s/internal/placeholder"
@@ -38,11 +39,12 @@ func TestInjectingTwiceIsInjectingOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, refused := inject2(t, raw, deliveries.Draw(t, "delivery"))
+		direct := rapid.Bool().Draw(t, "direct")
+		out, refused := inject2(t, raw, deliveries.Draw(t, "delivery"), direct)
 		if refused || out == nil {
 			return
 		}
-		if again, _ := inject2(t, out, deliveries.Draw(t, "delivery")); again != nil {
+		if again, _ := inject2(t, out, deliveries.Draw(t, "delivery"), direct); again != nil {
 			t.Fatalf("changed again:\n%s", cmp.Diff(string(out), string(again)))
 		}
 		var after corev1.Pod
@@ -89,7 +91,7 @@ func TestWrappedByAnotherWebhookToo(t *testing.T) {
 }
 
 // inject2 decides and applies; it returns nil if the pod stays as it is.
-func inject2(t *rapid.T, raw []byte, by inject.Delivery) ([]byte, bool) {
+func inject2(t *rapid.T, raw []byte, by inject.Delivery, direct bool) ([]byte, bool) {
 	pod, err := inject.Read(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +100,14 @@ func inject2(t *rapid.T, raw []byte, by inject.Delivery) ([]byte, bool) {
 	s := settings()
 	s.Delivery = by
 	nodes := []inject.Node{{Kubelet: "v1.35.0", Runtime: "containerd://2.1.0"}}
-	patch, _, err := inject.Decide(inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Nodes: nodes}, s)
+	facts := inject.Facts{Pod: pod, Namespace: "default", Commands: commands, Nodes: nodes}
+	if direct {
+		s.Direct, facts.Account, facts.Secrets = &inject.Direct{TenantID: "tenant"}, inject.Account{ClientID: "client"}, map[string]*v2beta1.AzureKeyVaultSecret{}
+		for _, name := range pod.Secrets() {
+			facts.Secrets[name] = akvs(v2beta1.ObjectSecret)
+		}
+	}
+	patch, _, err := inject.Decide(facts, s)
 	if errors.As(err, &inject.Refusal{}) {
 		return nil, true
 	}
@@ -445,7 +454,7 @@ func TestTheInstallerStatesWhatAllState(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, refused := inject2(t, raw, inject.DeliveryInitContainer)
+		out, refused := inject2(t, raw, inject.DeliveryInitContainer, false)
 		if refused {
 			return
 		}

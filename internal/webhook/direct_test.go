@@ -28,9 +28,13 @@ func newDirectFixture() *fixture {
 
 func TestInjectsDirect(t *testing.T) {
 	t.Parallel()
-	got := newDirectFixture().review(t, nil)
+	f := newDirectFixture()
+	got := f.review(t, nil)
 	if !got.Allowed || len(got.Warnings) > 0 {
 		t.Fatalf("answer %+v", got)
+	}
+	if d := cmp.Diff([]string{"default/my-secret now"}, f.asked); d != "" {
+		t.Errorf("asked: -want +got\n%s", d)
 	}
 	for _, want := range []string{`"image":"direct:1"`, `"value":"client"`, `"value":"tenant"`, `my-kv`, `"api://AzureADTokenExchange"`} {
 		if !bytes.Contains(got.Patch, []byte(want)) {

@@ -58,12 +58,17 @@ type PullSecretsFunc func(ctx context.Context, namespace, account string, names 
 // AccountFunc reads a service account. Its error is one that may pass.
 type AccountFunc func(ctx context.Context, namespace, name string) (inject.Account, error)
 
+// SecretFunc returns an AzureKeyVaultSecret as it is now, or nil for one that does not
+// exist.
+type SecretFunc func(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error)
+
 // Options of a Handler.
 type Options struct {
 	Settings inject.Settings // but Brokers and CABundle, which change
 	// Direct are the Settings for pods that read their vaults themselves; nil serves none.
 	Direct   *inject.Settings
 	Account  AccountFunc   // asked for Direct alone
+	Secret   SecretFunc    // likewise, in the place of Cluster
 	CABundle func() string // PEM, or empty while there is none
 	Excluded []string      // namespaces that are never injected
 	Command  CommandFunc
@@ -129,8 +134,20 @@ func (h *Handler) handle(ctx context.Context, req admission.Request) (admission.
 // direct is the same Handler for pods that read their vaults themselves.
 func (h *Handler) direct() *Handler {
 	o := h.Options
-	o.Settings = *o.Direct
+	o.Settings, o.Cluster = *o.Direct, current{o.Cluster, o.Secret}
 	return &Handler{o}
+}
+
+// current is a cluster whose AzureKeyVaultSecrets are not those of a moment ago: what the
+// pod is told now, it is told for its life.
+type current struct {
+	Cluster
+
+	secret SecretFunc
+}
+
+func (c current) Secret(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
+	return c.secret(ctx, namespace, name)
 }
 
 // errSources is all that a person is told: the log has the rest.

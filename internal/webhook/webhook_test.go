@@ -98,7 +98,11 @@ func (f *fixture) handler(t *testing.T) *webhook.Handler {
 		Source:   f.sources,
 		Direct:   &inject.Settings{Image: "direct:1", Direct: &inject.Direct{TenantID: "tenant"}},
 		Account:  f.account,
-		Cluster:  f, Metrics: metrics,
+		Secret: func(_ context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
+			f.asked = append(f.asked, namespace+"/"+name+" now")
+			return f.secrets[name], f.secretErr
+		},
+		Cluster: f, Metrics: metrics,
 		Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if f.pullNames != nil {

@@ -202,6 +202,8 @@ func newHook(t *testing.T) *hook {
 				return source.SecretTexts(ctx, namespace, s.Name)
 			},
 		},
+		Direct:  &inject.Settings{Image: "registry.example/azure-keyvault-env-direct:1", Direct: &inject.Direct{TenantID: "tenant"}},
+		Account: source.Account, Secret: source.SecretNow,
 		Cluster: source, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 	})
 	run(t, source.Run)
@@ -252,6 +254,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("Rights", func(t *testing.T) { rightsAreFew(t, h) })
 	server := answerable(t, h, registration)
 	t.Run("Pods", func(t *testing.T) { podsAreJudged(t) })
+	t.Run("Direct", func(t *testing.T) { namespacesChoose(t) })
 	t.Run("Sources", func(t *testing.T) { sourcesAreRead(t) })
 	t.Run("Images", func(t *testing.T) { privateImagesAreLookedUp(t, h.private) })
 	t.Run("DryRun", func(t *testing.T) { dryRunsAreHonest(t) })
@@ -268,8 +271,10 @@ func certificatesAreKept(t *testing.T, h *hook, registration *admissionv1.Mutati
 	if err := admin.Get(t.Context(), client.ObjectKeyFromObject(registration), registration); err != nil {
 		t.Fatal(err)
 	}
-	if got := registration.Webhooks[0].ClientConfig.CABundle; h.keeper.Bundle() == "" || string(got) != h.keeper.Bundle() {
-		t.Errorf("registered %q", got)
+	for _, w := range registration.Webhooks {
+		if got := w.ClientConfig.CABundle; h.keeper.Bundle() == "" || string(got) != h.keeper.Bundle() {
+			t.Errorf("%s: registered %q", w.Name, got)
+		}
 	}
 	version := registration.ResourceVersion
 	if err := h.keeper.Sync(t.Context()); err != nil {
@@ -322,9 +327,11 @@ func answerable(t *testing.T, h *hook, registration *admissionv1.MutatingWebhook
 	t.Helper()
 	server := httptest.NewTLSServer(h.handler.Routes())
 	t.Cleanup(server.Close)
-	url := server.URL + webhook.Path
-	registration.Webhooks[0].ClientConfig = admissionv1.WebhookClientConfig{
-		URL: &url, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+	for i := range registration.Webhooks {
+		url := server.URL + *registration.Webhooks[i].ClientConfig.Service.Path
+		registration.Webhooks[i].ClientConfig = admissionv1.WebhookClientConfig{
+			URL: &url, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		}
 	}
 	if err := admin.Update(t.Context(), registration); err != nil {
 		t.Fatal(err)
@@ -378,6 +385,42 @@ func person(t *testing.T) (client.Client, *warned) {
 		t.Fatal(err)
 	}
 	return c, w
+}
+
+// namespacesChoose by their label whether pods read their vaults themselves; the API
+// server sends these elsewhere.
+func namespacesChoose(t *testing.T) {
+	t.Helper()
+	labels := enabled()
+	labels["env-injector.spv.no/auth"] = "direct"
+	ns := labelled(t, labels)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+		Namespace: ns, Name: "shop", Annotations: map[string]string{"azure.workload.identity/client-id": "client-of-shop"},
+	}}
+	akvs := &v2beta1.AzureKeyVaultSecret{Spec: v2beta1.AzureKeyVaultSecretSpec{
+		Vault: v2beta1.Vault{Name: "my-kv", Object: v2beta1.VaultObject{Name: "object", Type: v2beta1.ObjectSecret}},
+	}}
+	akvs.Namespace, akvs.Name = ns, "my-secret"
+	if err := errors.Join(admin.Create(t.Context(), account), admin.Create(t.Context(), akvs)); err != nil {
+		t.Fatal(err)
+	}
+	pod := somePod(ns, "my-secret@azurekeyvault")
+	pod.Spec.ServiceAccountName = "shop"
+	if err := admin.Create(t.Context(), pod, client.DryRunAll); err != nil {
+		t.Fatal(err)
+	}
+	if image := pod.Spec.InitContainers[0].Image; !strings.Contains(image, "env-direct") {
+		t.Errorf("the wrapper is that of %s", image)
+	}
+	for _, e := range pod.Spec.Containers[0].Env {
+		if e.Name == "ENV_INJECTOR_CLIENT_ID" && e.Value != "client-of-shop" || e.Name == "ENV_INJECTOR_BROKER" {
+			t.Errorf("the container is told %s=%s", e.Name, e.Value)
+		}
+	}
+	err := admin.Create(t.Context(), somePod(ns, "my-secret@azurekeyvault"), client.DryRunAll)
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `service account "default"`) {
+		t.Errorf("a pod without identity: %v", err)
+	}
 }
 
 func podsAreJudged(t *testing.T) {

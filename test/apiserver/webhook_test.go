@@ -50,8 +50,16 @@ func webhookRuns(t *testing.T, registration *admissionv1.MutatingWebhookConfigur
 	if _, body := one.get(t, "/metrics"); !strings.Contains(body, `akv2k8s_certificate_end_seconds{certificate="serving"}`) {
 		t.Error("no metrics of its own")
 	}
+	// One that is told of no broker waits for none.
+	alone, _ := startWebhook(t, binary, config, "AUTH_SERVICE=false", "AZUREKEYVAULT_ENV_DIRECT_IMAGE=registry.example/azure-keyvault-env-direct:1",
+		"BROKER_SERVICE=", "BROKER_TLS_SECRET=", "AZUREKEYVAULT_ENV_IMAGE=")
+	alone.ready(t)
+	if _, body := alone.get(t, "/readyz"); strings.Contains(body, "broker") {
+		t.Errorf("without a broker it looks for one: %s", body)
+	}
 	one.stop(t)
 	other.stop(t)
+	alone.stop(t)
 	keysStayHidden(t, one.stderr.String()+other.stderr.String())
 }
 
@@ -89,16 +97,16 @@ func keysStayHidden(t *testing.T, log string) {
 
 // startWebhook runs one replica and returns the port that the API server would
 // call.
-func startWebhook(t *testing.T, binary, kubeconfig string) (*replica, string) {
+func startWebhook(t *testing.T, binary, kubeconfig string, variables ...string) (*replica, string) {
 	t.Helper()
 	http, https := freePort(t), freePort(t)
 	r := &replica{url: "http://127.0.0.1:" + http, stderr: &output{}}
 	r.cmd = exec.CommandContext(t.Context(), binary, "--kubeconfig="+kubeconfig, "--log-level=debug", "--drain-time=0")
-	r.cmd.Env = []string{
+	r.cmd.Env = append([]string{
 		"HTTP_PORT=" + http, "TLS_PORT=" + https, "POD_NAMESPACE=" + chartNS,
 		"WEBHOOK_SERVICE=akv2k8s-env-injector", "WEBHOOK_CONFIGURATION=akv2k8s-env-injector", "ADVICE_CONFIGURATION=akv2k8s-env-injector", "BROKER_SERVICE=akv2k8s-broker",
 		"CA_SECRET=akv2k8s-ca", "BROKER_TLS_SECRET=akv2k8s-broker-tls", "AZUREKEYVAULT_ENV_IMAGE=registry.example/azure-keyvault-env:1",
-	}
+	}, variables...)
 	r.cmd.Stderr = r.stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)

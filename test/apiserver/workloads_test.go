@@ -18,8 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/akv2k8s/akv2k8s/internal/webhook"
 )
 
 // advised registers the chart's warnings at the server's address.
@@ -32,7 +30,7 @@ func advised(t *testing.T, server *httptest.Server, registration *admissionv1.Va
 		if len(registration.Webhooks[i].ClientConfig.CABundle) == 0 {
 			t.Errorf("%s has no authority", registration.Webhooks[i].Name)
 		}
-		url := server.URL + webhook.WorkloadsPath
+		url := server.URL + *registration.Webhooks[i].ClientConfig.Service.Path
 		registration.Webhooks[i].ClientConfig = admissionv1.WebhookClientConfig{
 			URL: &url, CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
 		}

@@ -94,7 +94,7 @@ spec:
     - {name: GODEBUG, value: http2debug=2}
     - {name: ENV_INJECTOR_RETRIES, value: "0"}
     - {name: ENV_INJECTOR_LOG_LEVEL, value: debug}
-    resources: {requests: {cpu: 10m, memory: 64Mi}, limits: {memory: 64Mi}}
+    resources: {requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 32Mi}}
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 `, name, account, appImage, akvs, harness.EmulatorNamespace)
 }

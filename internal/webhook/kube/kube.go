@@ -149,12 +149,22 @@ func (s *Source) Ready(r *http.Request) error {
 // Secret returns the AzureKeyVaultSecret of that name, or nil. One that is not in
 // memory is asked for: it may have been made a moment before the pod.
 func (s *Source) Secret(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
+	akvs, err := secretOf(ctx, s.kept, namespace, name)
+	if akvs == nil && err == nil {
+		return s.SecretNow(ctx, namespace, name)
+	}
+	return akvs, err
+}
+
+// SecretNow returns it as the API server has it, not as it is in memory.
+func (s *Source) SecretNow(ctx context.Context, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
+	return secretOf(ctx, s.live, namespace, name)
+}
+
+func secretOf(ctx context.Context, from client.Reader, namespace, name string) (*v2beta1.AzureKeyVaultSecret, error) {
 	var akvs v2beta1.AzureKeyVaultSecret
 	key := client.ObjectKey{Namespace: namespace, Name: name}
-	err := s.kept.Get(ctx, key, &akvs)
-	if apierrors.IsNotFound(err) {
-		err = s.live.Get(ctx, key, &akvs)
-	}
+	err := from.Get(ctx, key, &akvs)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil

@@ -187,6 +187,23 @@ func TestPullSecrets(t *testing.T) {
 	}
 }
 
+// What is in memory may be of a moment ago.
+func TestSecretNow(t *testing.T) {
+	t.Parallel()
+	of := func(vault string) client.Object {
+		akvs := &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "my-secret"}}
+		akvs.Spec.Vault.Name = vault
+		return akvs
+	}
+	got, err := kube.NewFrom(clientWith(t, of("new")), clientWith(t, of("old")), broker).SecretNow(t.Context(), "default", "my-secret")
+	if err != nil || got == nil || got.Spec.Vault.Name != "new" {
+		t.Errorf("SecretNow() = %v, %v", got, err)
+	}
+	if got, err := kube.NewFrom(clientWith(t), clientWith(t, of("old")), broker).SecretNow(t.Context(), "default", "my-secret"); got != nil || err != nil {
+		t.Errorf("of one that is gone: %v, %v", got, err)
+	}
+}
+
 func TestSecret(t *testing.T) {
 	t.Parallel()
 	akvs := &v2beta1.AzureKeyVaultSecret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "my-secret"}}
