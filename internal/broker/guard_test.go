@@ -100,6 +100,9 @@ func TestGuardAsksWhereItCounts(t *testing.T) {
 	if got := s.ask(t, "good", "app"); got.status != http.StatusServiceUnavailable || !got.failure.Retry {
 		t.Errorf("late: %d %+v", got.status, got.failure)
 	}
+	if log := s.log.String(); strings.Contains(log, "StartedLongAgo") {
+		t.Errorf("the audit names a rule that did not decide: %s", log)
+	}
 	delete(s.fail, "Namespace")
 	if err := s.live.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}}); err != nil {
 		t.Fatal(err)
