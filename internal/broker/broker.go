@@ -205,11 +205,15 @@ func (b *Broker) check(ctx context.Context, r grant.Request) (grant.Verdict, err
 		return verdict, nil
 	}
 	guarded, err := b.guard.Guarded(ctx, r.Caller.Namespace)
-	if err != nil || guarded {
-		return verdict, err
+	switch {
+	case err != nil: // no rule has decided
+		return grant.Verdict{Caller: r.Caller, Container: r.Container}, err
+	case guarded:
+		return verdict, nil
+	default:
+		r.Guarded = false
+		return grant.Check(r), nil
 	}
-	r.Guarded = false
-	return grant.Check(r), nil
 }
 
 // render reads and renders, the latter when it is this request's turn.
