@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 
@@ -27,6 +28,7 @@ func main() {
 // that the container's proxy counts, and so do the authorities that its image or
 // SSL_CERT_FILE trusts.
 func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nolint:ireturn // what package direct asks for
+	log = slog.New(quiet{log.Handler()})
 	withoutPlaceholders("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 	client, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: id.CABundle, HTTP1: true})
 	if err != nil {
@@ -40,6 +42,14 @@ func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nol
 		return nil, err
 	}
 	return azure.NewReader(credential, azure.Options{VaultSuffix: id.VaultSuffix, Log: log})
+}
+
+// quiet tells of what is less than a warning only to who debugs: the log is the program's,
+// and an object that does not exist and can be done without is no news.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, level) && (level >= slog.LevelWarn || q.Handler.Enabled(ctx, slog.LevelDebug))
 }
 
 // withoutPlaceholders hides from this process what has no value yet. The program gets it:
