@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"slices"
@@ -36,6 +37,7 @@ func world() envexec.World {
 // that the container's proxy counts, and so do the authorities that its image or
 // SSL_CERT_FILE trusts.
 func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nolint:ireturn // what package direct asks for
+	log = slog.New(quiet{log.Handler()})
 	client, err := azure.NewHTTPClient(azure.HTTPOptions{CAs: id.CABundle, HTTP1: true})
 	if err != nil {
 		return nil, err
@@ -48,6 +50,14 @@ func connect(id direct.Identity, log *slog.Logger) (vault.Reader, error) { //nol
 		return nil, err
 	}
 	return azure.NewReader(credential, azure.Options{VaultSuffix: id.VaultSuffix, Log: log})
+}
+
+// quiet tells of what is less than a warning only to who debugs: the log is the program's,
+// and an object that does not exist and can be done without is no news.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
+	return q.Handler.Enabled(ctx, level) && (level >= slog.LevelWarn || q.Handler.Enabled(ctx, slog.LevelDebug))
 }
 
 // heed gives this process back what is heeded, but for what has no value yet.
