@@ -4,45 +4,16 @@ package broker
 
 import (
 	"context"
-	"maps"
-	"sync"
 
 	"github.com/akv2k8s/akv2k8s/internal/grant"
 	"github.com/akv2k8s/akv2k8s/internal/vault"
 )
 
-// read reads each object once, a few at a time. A certificate that was renewed
-// meanwhile is read again, so that its two halves are of one version.
+// read reads what is needed, a few at a time.
 func (b *Broker) read(ctx context.Context, refs []vault.Reference) map[vault.Reference]grant.Read {
-	wanted := make(map[vault.Reference]vault.Reference, len(refs))
-	for _, ref := range refs {
-		wanted[ref] = ref
-	}
-	reads := b.readAll(ctx, wanted)
-	maps.Copy(reads, b.readAll(ctx, grant.Torn(reads)))
-	return reads
-}
-
-// readAll reads each value of wanted and returns it under its key.
-func (b *Broker) readAll(ctx context.Context, wanted map[vault.Reference]vault.Reference) map[vault.Reference]grant.Read {
-	var (
-		all   sync.WaitGroup
-		mu    sync.Mutex
-		slots = make(chan struct{}, readsAtOnce)
-		reads = make(map[vault.Reference]grant.Read, len(wanted))
-	)
-	for key, ref := range wanted {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			read := b.readOne(ctx, ref)
-			mu.Lock()
-			defer mu.Unlock()
-			reads[key] = read
-		})
-	}
-	all.Wait()
-	return reads
+	return grant.Gather(refs, func(wanted map[vault.Reference]vault.Reference) map[vault.Reference]grant.Read {
+		return vault.Each(wanted, readsAtOnce, func(ref vault.Reference) grant.Read { return b.readOne(ctx, ref) })
+	})
 }
 
 // readOne keeps a panic in an adapter from ending the process.

@@ -24,9 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"strings"
-	"sync"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
@@ -158,35 +156,20 @@ func refused(v grant.Values) *envexec.Failure {
 	return f
 }
 
-// read reads each object once, a few at a time, and again what a renewal has torn.
+// read reads what is needed, a few at a time.
 func (a asker) read(ctx context.Context, refs []vault.Reference) map[vault.Reference]grant.Read {
-	wanted := make(map[vault.Reference]vault.Reference, len(refs))
-	for _, ref := range refs {
-		wanted[ref] = ref
-	}
-	reads := a.readAll(ctx, wanted)
-	maps.Copy(reads, a.readAll(ctx, grant.Torn(reads)))
-	return reads
+	return grant.Gather(refs, func(wanted map[vault.Reference]vault.Reference) map[vault.Reference]grant.Read {
+		return vault.Each(wanted, readsAtOnce, func(ref vault.Reference) grant.Read { return a.readOne(ctx, ref) })
+	})
 }
 
-// readAll reads each value of wanted and returns it under its key.
-func (a asker) readAll(ctx context.Context, wanted map[vault.Reference]vault.Reference) map[vault.Reference]grant.Read {
-	var (
-		all   sync.WaitGroup
-		mu    sync.Mutex
-		slots = make(chan struct{}, readsAtOnce)
-		reads = make(map[vault.Reference]grant.Read, len(wanted))
-	)
-	for key, ref := range wanted {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			obj, err := a.reader.Read(ctx, ref)
-			mu.Lock()
-			defer mu.Unlock()
-			reads[key] = grant.Read{Object: obj, Err: err}
-		})
-	}
-	all.Wait()
-	return reads
+// readOne keeps a panic in an adapter from being printed.
+func (a asker) readOne(ctx context.Context, ref vault.Reference) (read grant.Read) { //nolint:nonamedreturns // recover can speak through a named result only
+	defer func() {
+		if recover() != nil {
+			read = grant.Read{Err: vault.ErrUnavailable}
+		}
+	}()
+	obj, err := a.reader.Read(ctx, ref)
+	return grant.Read{Object: obj, Err: err}
 }

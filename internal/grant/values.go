@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -152,6 +153,18 @@ func References(needs []Need) []vault.Reference {
 		}
 	}
 	return refs
+}
+
+// Gather reads each object once, and again what a renewal of its certificate has torn.
+// read returns what each key's reference gave.
+func Gather(refs []vault.Reference, read func(map[vault.Reference]vault.Reference) map[vault.Reference]Read) map[vault.Reference]Read {
+	wanted := make(map[vault.Reference]vault.Reference, len(refs))
+	for _, ref := range refs {
+		wanted[ref] = ref
+	}
+	reads := read(wanted)
+	maps.Copy(reads, read(Torn(reads)))
+	return reads
 }
 
 // Torn lists what must be read again because a certificate was renewed between

@@ -36,12 +36,6 @@ func (in *injection) words(t target, list string, words []string) {
 	}
 }
 
-// holds says whether a text has a placeholder in it, be it well-formed or not. A
-// doubled at sign is the text itself.
-func holds(text string) bool {
-	return strings.Contains(strings.ReplaceAll(text, "@"+placeholder.Marker, ""), placeholder.Marker)
-}
-
 // covered are the fields that other steps look at, and those that repeat what the
 // pod says elsewhere.
 var covered = regexp.MustCompile(`\Aspec\.(initContainers|containers)\[\d+\]\.(env\[\d+\]\.value|command\[\d+\]|args\[\d+\])\z` +
@@ -59,7 +53,7 @@ func (p *Pod) elsewhere() []string {
 	var warnings []string
 	more := 0
 	walk(json.NewDecoder(bytes.NewReader(p.raw)), nil, func(parts []string, text string) {
-		if !holds(text) {
+		if !placeholder.Meant(text) {
 			return
 		}
 		switch path := strings.TrimPrefix(strings.Join(parts, ""), "."); {

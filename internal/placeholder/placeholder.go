@@ -134,6 +134,10 @@ func IsFileName(name string) bool { return isQuery(name) && name != "." && name 
 // nearly one, or an escape.
 func In(text string) bool { return strings.Contains(text, Marker) }
 
+// Meant says whether a text holds a placeholder or something that is nearly one, which
+// an escape is not.
+func Meant(text string) bool { return In(strings.ReplaceAll(text, "@"+Marker, "")) }
+
 // Text is a text with its placeholders found.
 type Text struct {
 	pieces []piece
