@@ -20,7 +20,8 @@ demo: ## play the two examples on a real cluster, then remove it (KEEP=1 keeps i
 	@go run ./test/demo
 
 .PHONY: test
-test: unit conformance azurite apiserver cluster-test e2e demo ## everything: unit, conformance, API server, end to end
+test: ## everything: unit, conformance, API server, end to end
+	@test/all.sh
 
 ##@ Parts of the test
 
