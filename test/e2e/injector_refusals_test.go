@@ -117,18 +117,24 @@ func (s *story) failed(pod, code string, words ...string) {
 	}
 }
 
+// outagesAtTheStart has a vault of its own: one that throttles is left alone for a
+// while by the brokers, for whomever they read.
 func outagesAtTheStart(s *story) {
+	const failing = "failing-kv"
 	outages := map[string]harness.Fault{
 		"error":    {Kind: "error", Status: 503},
 		"throttle": {Kind: "throttle", RetryAfter: 1},
 		"reset":    {Kind: "reset"},
 	}
 	var manifests strings.Builder
+	var faults []harness.Fault
 	for name, fault := range outages {
-		s.secret(name)
-		s.misbehave("secrets/"+name, fault)
-		manifests.WriteString(akvsIn(name, vaultName, "secret", s.object(name)) + doomed(name, name+"@azurekeyvault"))
+		s.ok(the.Vault().SetSecret(s.Context(), failing, s.object(name), harness.Secret{Value: the.planted.draw(s.reach, 40)}))
+		fault.Objects = []string{"secrets/" + s.object(name)}
+		faults = append(faults, fault)
+		manifests.WriteString(akvsIn(name, failing, "secret", s.object(name)) + doomed(name, name+"@azurekeyvault"))
 	}
+	s.ok(the.Vault().Misbehave(s.Context(), failing, faults))
 	s.apply(manifests.String())
 	for name := range outages {
 		s.failed(name, "125", "VALUE", v2beta1.ReasonVaultUnavailable, s.object(name), vault.ErrUnavailable.Error())

@@ -20,7 +20,7 @@ var outageStories = []tale{
 // awayVault is for one story alone, which takes it down as a whole.
 const awayVault = "away-kv"
 
-// goesAway makes a whole vault fail in one way, or in none.
+// goesAway makes that vault fail in one way, or in none.
 func (s *story) goesAway(faults ...harness.Fault) {
 	s.Helper()
 	s.ok(the.Vault().Misbehave(s.afterwards(), awayVault, faults))
