@@ -17,8 +17,8 @@ var disruptionStories = []tale{
 	{"MetricsTellOfAllOfIt", metricsTellOfAllOfIt},
 	{"AnotherControllerTakesOver", anotherControllerTakesOver},
 	{"AStopOfTheControllerLosesNothing", aStopOfTheControllerLosesNothing},
+	{"RotationUnderLoad", rotationUnderLoad}, // before a hundred pods keep the node busy, and be it with their end
 	{"InjectorPodsAreReplaced", injectorPodsAreReplaced},
-	{"RotationUnderLoad", rotationUnderLoad},
 	{"ACrashUnderLoad", aCrashUnderLoad},
 	{"NoBroker", noBroker},
 	{"NoWebhook", noWebhook},
