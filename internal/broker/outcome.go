@@ -5,7 +5,6 @@ package broker
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"math"
 	"net/http"
@@ -119,28 +118,11 @@ func refused(v grant.Verdict, values grant.Values) outcome {
 	}
 }
 
-// maxValues in one answer: base64 adds a third, names the rest. Of files, which may be
-// many and small, the names and perFile bytes for what JSON puts around them count too.
-const (
-	maxValues = brokerapi.MaxResponseBytes / 2
-	perFile   = 8
-)
-
 func granted(v grant.Verdict, values grant.Values) outcome {
-	size := 0
-	for _, value := range values.Values {
-		size += value.Len()
-	}
-	for _, files := range values.Directories {
-		for name, value := range files {
-			size += len(name) + value.Len() + perFile
-		}
-	}
-	if size > maxValues {
+	if values.Bytes > grant.MaxBytes {
 		return outcome{
 			result: resultRefused, status: http.StatusUnprocessableEntity, verdict: v,
-			failure: brokerapi.Failure{Message: fmt.Sprintf(
-				"the values are larger than a container can have: together they have %d KiB, and the broker gives %d KiB at most", size>>10, maxValues>>10)},
+			failure: brokerapi.Failure{Message: grant.TooLarge},
 		}
 	}
 	return outcome{result: resultAnswered, status: http.StatusOK, verdict: v, body: encoded(values)}

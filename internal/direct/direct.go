@@ -127,6 +127,9 @@ func (a asker) ask(ctx context.Context) (brokerapi.Response, *envexec.Failure) {
 	if len(values.Problems) > 0 {
 		return brokerapi.Response{}, refused(values)
 	}
+	if values.Bytes > grant.MaxBytes {
+		return brokerapi.Response{}, envexec.Refused(brokerapi.Failure{Message: grant.TooLarge})
+	}
 	return answer(values), nil
 }
 

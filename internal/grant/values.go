@@ -42,8 +42,10 @@ type Values struct {
 	Values map[string]secret.Value // by the placeholder's key
 	// Directories are those of placeholders for all parts of an object: its files' contents by name.
 	Directories map[string]map[string]secret.Value
-	Absent      []string // the keys of those that may be done without and do not exist, sorted
-	Problems    []brokerapi.Problem
+	// Bytes of both, as MaxBytes counts them. Above that there are none.
+	Bytes    int
+	Absent   []string // the keys of those that may be done without and do not exist, sorted
+	Problems []brokerapi.Problem
 	// Retry says that asking again may help, which is so when the vaults'
 	// absence is all that is wrong. RetryAfter is the longest that one asked for.
 	Retry      bool
@@ -189,13 +191,27 @@ func Torn(reads map[vault.Reference]Read) map[vault.Reference]vault.Reference {
 	return torn
 }
 
+// MaxBytes bounds what one container gets, and so what it costs to get it: base64 adds a
+// third to what brokerapi.MaxResponseBytes allows, names the rest. Of files, which may be
+// many and small, the names count too, and perFile bytes for what it takes to hold one.
+const (
+	MaxBytes = brokerapi.MaxResponseBytes / 2
+	perFile  = 64
+)
+
+// TooLarge says so.
+var TooLarge = fmt.Sprintf("the values are larger than a container can have: together they have more than %d KiB", MaxBytes>>10)
+
 // Fill completes what Resolve gave with what was read; a problem with one is a
 // problem for the container, and then there are no values.
 func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 	out.Values, out.Directories, out.Retry = map[string]secret.Value{}, map[string]map[string]secret.Value{}, true
 	opened := shelf{}
-	for _, n := range needs {
-		err := out.take(n, opened, reads[n.Reference])
+	for _, n := range inShelfOrder(needs) {
+		if out.Bytes > MaxBytes {
+			break
+		}
+		err := out.take(n, &opened, reads[n.Reference])
 		switch {
 		case err == nil:
 			continue
@@ -210,30 +226,37 @@ func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 	}
 	if len(out.Problems) == 0 {
 		out.Retry = false
-		return out.sorted()
 	}
-	out.Values, out.Directories, out.Absent = nil, nil, nil
+	if len(out.Problems) > 0 || out.Bytes > MaxBytes {
+		out.Values, out.Directories, out.Absent = nil, nil, nil
+	}
 	return out.sorted()
 }
 
 // take puts what one placeholder stands for where it belongs.
-func (v *Values) take(n Need, opened shelf, read Read) error {
+func (v *Values) take(n Need, opened *shelf, read Read) error {
 	parts, err := opened.parts(n, read)
 	if err != nil {
 		return err
 	}
 	if n.directory {
 		files, err := parts.Directory()
-		if err == nil {
-			v.Directories[n.Key] = files
+		if err != nil {
+			return err
 		}
-		return err
+		v.Directories[n.Key] = files
+		for name, content := range files {
+			v.Bytes += len(name) + content.Len() + perFile
+		}
+		return nil
 	}
 	value, err := parts.Env(n.query)
-	if err == nil {
-		v.Values[n.Key] = value
+	if err != nil {
+		return err
 	}
-	return err
+	v.Values[n.Key] = value
+	v.Bytes += value.Len()
+	return nil
 }
 
 // absent is what ";optional" and ";default" are about. A vault that cannot be
@@ -242,26 +265,37 @@ func absent(err error) bool {
 	return errors.Is(err, vault.ErrNotFound) || errors.Is(err, render.ErrNoEntry)
 }
 
-// A shelf keeps objects open while a container's values are rendered, so that each
-// is taken apart once. Two AzureKeyVaultSecrets may read one object differently.
-type shelf map[volume]render.Parts
-
-type volume struct {
+// A shelf keeps an object open while the values of an AzureKeyVaultSecret are taken from
+// it, so that it is taken apart once. Two AzureKeyVaultSecrets may read one object
+// differently; no two are open at once, for there may be a thousand of one large object.
+type shelf struct {
 	secret    string
 	reference vault.Reference
+	open      render.Parts
 }
 
-func (s shelf) parts(n Need, read Read) (render.Parts, error) {
+// inShelfOrder has those together that take from one shelf. What one AzureKeyVaultSecret
+// reads differs in the private key alone.
+func inShelfOrder(needs []Need) []Need {
+	return slices.SortedStableFunc(slices.Values(needs), func(a, b Need) int {
+		if a.secret == b.secret && a.Reference.PrivateKey != b.Reference.PrivateKey {
+			if b.Reference.PrivateKey {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.secret, b.secret)
+	})
+}
+
+func (s *shelf) parts(n Need, read Read) (render.Parts, error) {
 	if read.Err != nil {
 		return render.Parts{}, read.Err
 	}
-	v := volume{n.secret, n.Reference}
-	parts, ok := s[v]
-	if !ok {
-		parts = render.Open(n.spec, read.Object)
-		s[v] = parts
+	if s.secret != n.secret || s.reference != n.Reference {
+		*s = shelf{n.secret, n.Reference, render.Open(n.spec, read.Object)}
 	}
-	return parts, nil
+	return s.open, nil
 }
 
 // about names the object: whoever reads this knows the variable and looks for

@@ -403,3 +403,52 @@ func TestFillDirectories(t *testing.T) {
 		t.Errorf("absent: %+v", got)
 	}
 }
+
+// What is too much for a container is not rendered to its end, and nobody gets a part.
+func TestFillEndsWhereItIsTooMuch(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&text, "k%d: v\n", i)
+	}
+	secrets, variables := map[string]*v2beta1.AzureKeyVaultSecret{}, []grant.Variable{}
+	for i := range 100 {
+		name := fmt.Sprintf("many%d", i)
+		secrets[name] = akvs(v2beta1.ObjectMultiKeyValue, "many")
+		secrets[name].Spec.Vault.Object.ContentType = v2beta1.ContentYAML
+		variables = append(variables, grant.Variable{Name: fmt.Sprintf("V%d", i), Text: name + "@azurekeyvault;directory"})
+	}
+	ns, _ := grant.Resolve(variables, secrets)
+	fill := func(n int) grant.Values {
+		return grant.Fill(ns[:n], grant.Values{}, map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(text.String()))}}})
+	}
+	one := fill(1)
+	if len(one.Directories) != 1 || one.Bytes < 2000 {
+		t.Errorf("one: %d directories, %d bytes", len(one.Directories), one.Bytes)
+	}
+	if all := fill(100); all.Directories != nil || all.Values != nil || all.Bytes <= grant.MaxBytes || all.Bytes > grant.MaxBytes+one.Bytes {
+		t.Errorf("all: %d directories, %d bytes", len(all.Directories), all.Bytes)
+	}
+}
+
+// It does not matter in which order an environment names its AzureKeyVaultSecrets.
+func TestFillTakesApartOnceInAnyOrder(t *testing.T) {
+	secrets, variables := map[string]*v2beta1.AzureKeyVaultSecret{}, []grant.Variable{}
+	for _, name := range []string{"one", "two"} {
+		secrets[name] = akvs(v2beta1.ObjectMultiKeyValue, "many")
+		secrets[name].Spec.Vault.Object.ContentType = v2beta1.ContentYAML
+	}
+	var text strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&text, "k%d: v\n", i)
+		variables = append(variables, grant.Variable{Name: fmt.Sprintf("V%d", i), Text: fmt.Sprintf("%s@azurekeyvault?k%d", []string{"one", "two"}[i%2], i)})
+	}
+	ns, _ := grant.Resolve(variables, secrets)
+	reads := map[vault.Reference]grant.Read{ns[0].Reference: {Object: vault.Object{Value: secret.New([]byte(text.String()))}}}
+	allocations := func(n int) float64 {
+		return testing.AllocsPerRun(3, func() { grant.Fill(ns[:n], grant.Values{}, reads) })
+	}
+	if few, many := allocations(2), allocations(300); many > 2*few {
+		t.Errorf("%v allocations for two placeholders, %v for 300", few, many)
+	}
+}
