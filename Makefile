@@ -20,8 +20,7 @@ demo: ## play the two examples on a real cluster, then remove it (KEEP=1 keeps i
 	@go run ./test/demo
 
 .PHONY: test
-test: ## everything: unit, conformance, API server, end to end
-	@test/all.sh
+test: unit conformance azurite apiserver cluster-test e2e demo ## everything: unit, conformance, API server, end to end
 
 ##@ Parts of the test
 

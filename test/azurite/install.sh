@@ -19,9 +19,7 @@ need_npm() {
 	command -v apt-get >/dev/null && [[ $(id -u) == 0 ]] || die "needs npm (https://nodejs.org; on Debian: apt-get install -y npm)"
 	say "installing npm"
 	export DEBIAN_FRONTEND=noninteractive
-	# apt's own locks make the second of two fail; test/cluster/up.sh may run beside this.
-	if ! flock -o "$CACHE/.apt.lock" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends npm' \
-		>"$log" 2>&1 </dev/null; then
+	if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm; } >"$log" 2>&1 </dev/null; then
 		tail -20 "$log" >&2
 		die "installing npm failed; on Debian: apt-get install -y npm"
 	fi
