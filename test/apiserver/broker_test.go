@@ -285,13 +285,14 @@ func TestBrokerKnowsPods(t *testing.T) {
 			token := c.token(t, pod)
 			c.succeeds(t, token)
 			remove(t, pod, 0)
-			// The API server remembers for some seconds that the token was good; the
-			// broker asks for the pod as well.
+			// The API server remembers for some seconds that the token was good, and of one
+			// that it has not seen yet hears a moment later that its pod is gone; the broker
+			// asks for the pod as well.
 			c.refuses(t, token, "app", "PodGone", "TokenRejected")
 			unseen := c.create(t, "deleted-unseen")
 			token = c.token(t, unseen)
 			remove(t, unseen, 0)
-			c.refuses(t, token, "app", "TokenRejected")
+			c.refuses(t, token, "app", "PodGone", "TokenRejected")
 		},
 		"Recreated": func(t *testing.T) {
 			t.Helper()
