@@ -107,15 +107,12 @@ func busy(v grant.Verdict) outcome {
 }
 
 func refused(v grant.Verdict, values grant.Values) outcome {
+	o := outcome{result: resultRefused, status: http.StatusUnprocessableEntity, verdict: v}
 	if values.Retry {
-		o := unavailable(v, "the values could not be read just now", values.RetryAfter)
-		o.failure.Problems = values.Problems
-		return o
+		o = unavailable(v, "", values.RetryAfter)
 	}
-	return outcome{
-		result: resultRefused, status: http.StatusUnprocessableEntity, verdict: v,
-		failure: brokerapi.Failure{Message: "the container cannot have its values", Problems: values.Problems},
-	}
+	o.failure = values.Failure()
+	return o
 }
 
 func granted(v grant.Verdict, values grant.Values) outcome {

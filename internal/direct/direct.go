@@ -150,11 +150,7 @@ func revealed(values map[string]secret.Value) map[string][]byte {
 }
 
 func refused(v grant.Values) *envexec.Failure {
-	said := brokerapi.Failure{Message: "the container cannot have its values", Problems: v.Problems, Retry: v.Retry}
-	if v.Retry {
-		said.Message = "the values could not be read just now"
-	}
-	f := envexec.Refused(said)
+	f := envexec.Refused(v.Failure())
 	f.After = v.RetryAfter
 	return f
 }

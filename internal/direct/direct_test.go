@@ -36,6 +36,7 @@ var (
 
 // container is one that admission has prepared, and what came of it.
 type container struct {
+	files    string // where they go; in memory
 	vault    *vaulttest.Reader
 	reader   vault.Reader // in the place of vault
 	identity direct.Identity
@@ -80,7 +81,8 @@ func (c *container) start(t *testing.T, environ ...string) int {
 	}
 	status := envexec.Run(envexec.World{
 		Args: []string{brokerapi.Binary, "/bin/sh"}, Environ: environ, Stderr: &c.log, TokenFile: "/token", TerminationLog: message,
-		Exec: func(_ string, _, environ []string) error { c.environ = environ; return errBoom },
+		FilesDir: c.files,
+		Exec:     func(_ string, _, environ []string) error { c.environ = environ; return errBoom },
 		Source: direct.Source(func(id direct.Identity, _ *slog.Logger) (vault.Reader, error) {
 			c.identity, c.connects = id, c.connects+1
 			if c.reader != nil {
@@ -95,6 +97,28 @@ func (c *container) start(t *testing.T, environ ...string) int {
 	}
 	c.message = string(text)
 	return status
+}
+
+// What a directory has is told to the process by admission, as all else is.
+func TestFillsFiles(t *testing.T) {
+	c := newContainer()
+	var err error
+	if c.files, err = os.MkdirTemp("/dev/shm", "akv2k8s-"); err != nil { //nolint:usetesting // t.TempDir is on a disk
+		t.Skipf("files are written into memory alone, and /dev/shm is not to be had: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(c.files) })
+	parts := akvs("login")
+	parts.Spec.Output.Secret = &v2beta1.SecretOutput{Name: "out", Type: "kubernetes.io/basic-auth"}
+	env := append(admitted(), brokerapi.EnvSecrets+"="+render.WriteSpecs(map[string]*v2beta1.AzureKeyVaultSecret{"login": parts, "db": akvs("db")}))
+	c.start(t, append(env, "LOGIN=login@azurekeyvault;directory", "PASSWORD=db@azurekeyvault;file")...)
+	if d := gocmp.Diff([]string{"LOGIN=" + c.files + "/login", "PASSWORD=" + c.files + "/db/value"}, c.environ); d != "" {
+		t.Errorf("environment: -want +got\n%s%s", d, c.message)
+	}
+	for name, want := range map[string]string{"login/username": "user", "login/password": "pass", "db/value": "hunter2"} {
+		if got, err := os.ReadFile(filepath.Join(c.files, name)); string(got) != want {
+			t.Errorf("%s has %d bytes, %v", name, len(got), err)
+		}
+	}
 }
 
 func TestFills(t *testing.T) {

@@ -233,6 +233,15 @@ func Fill(needs []Need, out Values, reads map[vault.Reference]Read) Values {
 	return out.sorted()
 }
 
+// Failure is what a container is told that has Problems.
+func (v Values) Failure() brokerapi.Failure {
+	f := brokerapi.Failure{Message: "the container cannot have its values", Problems: v.Problems, Retry: v.Retry}
+	if v.Retry {
+		f.Message = "the values could not be read just now"
+	}
+	return f
+}
+
 // take puts what one placeholder stands for where it belongs.
 func (v *Values) take(n Need, opened *shelf, read Read) error {
 	parts, err := opened.parts(n, read)

@@ -116,7 +116,7 @@ func (in *injection) named(t target) map[string]*v2beta1.AzureKeyVaultSecret {
 				continue
 			}
 			found[ph.Name] = akvs
-			if _, err := render.EnvReference(akvs.Spec, ph.Query); err != nil {
+			if err := renderable(akvs.Spec, ph); err != nil {
 				in.refuse("%s%v", where, err)
 			}
 		}

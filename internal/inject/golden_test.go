@@ -61,8 +61,10 @@ var commands = map[string]inject.Command{
 }
 
 func secrets() map[string]*v2beta1.AzureKeyVaultSecret {
+	entries := akvs(v2beta1.ObjectMultiKeyValue)
+	entries.Spec.Vault.Object.ContentType = v2beta1.ContentJSON
 	return map[string]*v2beta1.AzureKeyVaultSecret{
-		"my-secret": akvs(v2beta1.ObjectSecret), "my-cert": akvs(v2beta1.ObjectCertificate), "my-many": akvs(v2beta1.ObjectMultiKeyValue), "absent": nil,
+		"my-secret": akvs(v2beta1.ObjectSecret), "my-cert": akvs(v2beta1.ObjectCertificate), "my-many": akvs(v2beta1.ObjectMultiKeyValue), "my-entries": entries, "absent": nil,
 	}
 }
 

@@ -88,6 +88,10 @@ func TestDirectoryIsWhatOutputWrites(t *testing.T) {
 		if d := cmp.Diff(revealed(want.Data), revealed(got)); d != "" {
 			t.Fatal(d)
 		}
+		far, err := render.Open(carried(t, asked), obj).Directory()
+		if d := cmp.Diff(revealed(got), revealed(far)); d != "" {
+			t.Fatalf("by the spec as it is carried: %v\n%s", err, d)
+		}
 		for name := range got {
 			if !placeholder.IsFileName(name) {
 				t.Fatalf("%q can be no file", name)

@@ -123,7 +123,11 @@ func TestEnv(t *testing.T) {
 }
 
 // carried is a spec as a process has it that cannot ask the API server.
-func carried(t *testing.T, s specOf) specOf {
+func carried(t interface {
+	Helper()
+	Fatal(args ...any)
+}, s specOf,
+) specOf {
 	t.Helper()
 	read, err := render.ReadSpecs(render.WriteSpecs(map[string]*v2beta1.AzureKeyVaultSecret{"it": {Spec: s}}))
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 // ErrSpecs is a text that WriteSpecs did not write.
 var ErrSpecs = errors.New("the specs of AzureKeyVaultSecrets cannot be read")
 
-// WriteSpecs writes of these AzureKeyVaultSecrets, by name, what EnvReference and Open
-// go by, for a process that cannot ask the API server. There is nothing secret in it.
+// WriteSpecs writes of these AzureKeyVaultSecrets, by name, what EnvReference,
+// DirectoryReference and Open go by, for a process that cannot ask the API server. There
+// is nothing secret in it.
 func WriteSpecs(secrets map[string]*v2beta1.AzureKeyVaultSecret) string {
 	specs := make(map[string]v2beta1.AzureKeyVaultSecretSpec, len(secrets))
 	for name, akvs := range secrets {
@@ -43,8 +44,8 @@ func essence(spec v2beta1.AzureKeyVaultSecretSpec) v2beta1.AzureKeyVaultSecretSp
 		Vault:  v2beta1.Vault{Name: spec.Vault.Name, Object: spec.Vault.Object},
 		Output: v2beta1.Output{Format: out.Format, Transform: out.Transform, Transforms: out.Transforms},
 	}
-	if s := out.Secret; s != nil && s.ChainOrder != "" {
-		kept.Output.Secret = &v2beta1.SecretOutput{Type: s.Type, DataKey: s.DataKey, ChainOrder: s.ChainOrder}
+	if s := out.Secret; s != nil && (s.ChainOrder != "" || s.Type != "") { // the type says what a directory has
+		kept.Output.Secret = &v2beta1.SecretOutput{Type: s.Type, DataKey: s.DataKey, ChainOrder: s.ChainOrder, AddAuth: s.AddAuth}
 	}
 	return kept
 }

@@ -50,6 +50,9 @@ metadata:
 	s.wait("condition=Ready", "pod/app")
 	r := s.reported("app", "app")
 	s.got(r, map[string]string{"VALUE": value, "NONE": "nothing", "AZURE_CLIENT_ID": "other"})
+	if r.Files["it/value"].SHA256 != digest(value) {
+		s.Errorf("the file is not what the vault holds: %v", r.Files)
+	}
 	s.failed("stranger", "125", "VALUE", v2beta1.ReasonForbidden, s.object("it"), vault.ErrForbidden.Error())
 }
 
@@ -86,8 +89,9 @@ spec:
     command: [/app, report]
     env:
     - {name: VALUE, value: %s@azurekeyvault}
+    - {name: FILE, value: %[4]s@azurekeyvault;file}
     - {name: NONE, value: absent@azurekeyvault;default=nothing}
-    - {name: HTTPS_PROXY, value: "http://keyvault-emulator.%s.svc:8080"}
+    - {name: HTTPS_PROXY, value: "http://keyvault-emulator.%[5]s.svc:8080"}
     - {name: AZURE_CLIENT_ID, value: other}
     - {name: AZURE_AUTHORITY_HOST, value: "https://login.chinacloudapi.cn/"}
     - {name: AZURE_SDK_GO_LOGGING, value: all}
