@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
 	"github.com/akv2k8s/akv2k8s/internal/brokerapi"
@@ -119,6 +120,7 @@ func filesAnewAtEachStart(s *story) {
 `), "name: app}", "name: app, annotations: {exec.env-injector.spv.no/app: readinessProbe}}", 1))
 	fresh := s.secret("it")
 	s.logs("app", "PROBED "+digest(fresh))
+	time.Sleep(6 * time.Second) // for the share window the other broker may give what it read before
 	s.kubectl("exec", "app", "--", "touch", brokerapi.FilesDir+"/go")
 	s.logs("app", "it\n"+digest(fresh)) // the list has no more than the one directory
 	earlier := s.kubectl("logs", "app", "--previous")
