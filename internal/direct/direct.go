@@ -20,10 +20,12 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/akv2k8s/akv2k8s/api/v2beta1"
@@ -94,6 +96,8 @@ func parse(w envexec.World) (settings, error) {
 			s.variables = append(s.variables, grant.Variable{Name: name, Text: text})
 		}
 	}
+	// The kubelet gives them in any order; what is said of them must not change with it.
+	slices.SortStableFunc(s.variables, func(a, b grant.Variable) int { return cmp.Compare(a.Name, b.Name) })
 	for _, name := range []string{brokerapi.EnvContainer, brokerapi.EnvSecrets, brokerapi.EnvClientID, brokerapi.EnvTenantID} {
 		if env[name] == "" {
 			errs = append(errs, fmt.Errorf("%s is not set: the Env Injector sets it when it admits a pod", name))

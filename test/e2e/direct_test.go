@@ -89,7 +89,7 @@ spec:
     command: [/app, report]
     env:
     - {name: VALUE, value: %s@azurekeyvault}
-    - {name: FILE, value: %[4]s@azurekeyvault;file}
+    - {name: VALUE_FILE, value: %[4]s@azurekeyvault;file}
     - {name: NONE, value: absent@azurekeyvault;default=nothing}
     - {name: HTTPS_PROXY, value: "http://keyvault-emulator.%[5]s.svc:8080"}
     - {name: AZURE_CLIENT_ID, value: other}
